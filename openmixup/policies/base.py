@@ -1,0 +1,245 @@
+"""The interface of all policies and the template bases of the families."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import get_worker_info
+
+from openmixup.errors import InputError
+from openmixup.policies.context import Context
+from openmixup.policies.masks import Boxes
+from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
+from openmixup.policies.pairing import PAIRINGS, partners
+from openmixup.policies.transfer import to_device
+from openmixup.randomness import keyed_generator
+
+__all__ = ['MaskPolicy', 'MixPolicy', 'PairPolicy']
+
+
+class MixPolicy(nn.Module):
+    """A mixing method: decides what the network sees and of which sources each sample is made.
+
+    A subclass writes :meth:`plan`. Constructor arguments are stored unchanged under their own names. A policy never
+    changes its inputs, never touches a global random state and never reads a value from the device.
+
+    Class tags:
+        needs: what it asks of the learner, of: pixels, features, attention, cam, input_grad, tap, teacher, bank.
+        label: what the weights equal: 'pixels' the measured share of each source, 'drawn' the drawn lam, 'semantic' a
+            rule of the paper.
+        normalised: False if the weights of a sample need not sum to one.
+        paper: link to the source.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    label: ClassVar[str] = 'pixels'
+    normalised: ClassVar[bool] = True
+    paper: ClassVar[str] = ''
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls = 0
+
+    @property
+    def rate(self) -> float:
+        """Probability that a batch is mixed at all."""
+        return 1.0
+
+    def forward(self, batch: Batch, ctx: Context) -> Plan:
+        """The plan of one step. In eval mode and for a batch of one nothing is mixed."""
+        if not self.training or (len(batch) == 1 and batch.bank is None):
+            return self.unmixed(batch)
+        return self.plan(batch, ctx)
+
+    def plan(self, batch: Batch, ctx: Context) -> Plan:
+        """Mix ``batch``; to be written by each policy."""
+        raise NotImplementedError(f'{type(self).__name__} must write plan(batch, ctx)')
+
+    def finish(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:  # noqa: ARG002
+        """After the forward passes of all views: new weights or additional losses."""
+        return plan
+
+    def unmixed(self, batch: Batch) -> Plan:
+        """The batch as it is; the view shares its memory."""
+        index = torch.arange(len(batch), device=batch.images.device)[:, None]
+        weight = torch.ones(len(batch), 1, device=batch.images.device)
+        size = batch.images.shape[-2:]
+        view = View(batch.images, Mixture(index, weight), lambda: weight[..., None, None].expand(-1, -1, *size))
+        return Plan(batch, (view,), self)
+
+    def mix(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        rng: torch.Generator | None = None,
+        *,
+        target: str | None = None,
+        epoch: int = 0,
+    ) -> View:
+        """The library door: mix a batch in anyone's loop, without a network.
+
+        Args:
+            images: (N, C, H, W) floating point, on any device. Not changed.
+            labels: (N,) class indices, (N, C) float soft or multi-hot targets, or floats with ``target='regression'``.
+            rng: CPU generator to draw from and advance. None: a private stream keyed by ``torch.initial_seed()``, the
+                rank, the loader worker and the number of calls so far; no global random state is read or advanced.
+            target: kind of the labels; None: told by their type.
+            epoch: epochs completed, for compositions that change over time.
+
+        Returns:
+            The mixed view: ``view.inputs``, ``view.mixture.soft(labels, num_classes)``, ``view.mixture.index``,
+            ``view.mixture.weight``, ``view.masks``.
+
+        Raises:
+            InputError: images or labels of another form, or a policy that needs a network.
+        """
+        asked = [need for need in self.needs if need != 'pixels']
+        if asked:
+            raise InputError(
+                f'{type(self).__name__} needs {", ".join(asked)} of a network, so mix(images, labels) cannot run it: '
+                'use it as policy of a MixClassifier.'
+            )
+        if not isinstance(images, Tensor) or images.ndim != 4 or not images.is_floating_point():
+            found = (
+                f'{images.dtype} of shape {tuple(images.shape)}' if isinstance(images, Tensor) else repr(type(images))
+            )
+            raise InputError(f'images are {found}: expected a floating point tensor (N, C, H, W), normalised.')
+        kind = 'class' if labels is None else target_kind(labels, len(images), target)
+        if rng is not None:
+            ctx = Context(epoch=epoch, generator=rng)
+        else:
+            ctx = _private_context(self._calls, epoch)
+            self._calls += 1
+        views = self(Batch(images, labels, target=kind), ctx).views
+        if len(views) != 1:
+            raise InputError(
+                f'{type(self).__name__} makes {len(views)} views of a batch, but mix() returns one: '
+                'use it as policy of a MixClassifier.'
+            )
+        return views[0]
+
+    def arguments(self) -> dict[str, Any]:
+        """Constructor arguments by name, as stored."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def __repr__(self) -> str:
+        arguments = ', '.join(f'{name}={value!r}' for name, value in self.arguments().items())
+        return f'{type(self).__name__}({arguments})'
+
+
+class PairPolicy(MixPolicy):
+    """Two images a sample: draws partners and lam; a subclass writes :meth:`view`.
+
+    Args:
+        alpha: lam ~ Beta(alpha, alpha), above 0.
+        per: 'batch' for one lam (and box, mask) a batch, the habit of the papers; 'sample' for one each.
+        pairing: 'permutation', 'derangement' (no sample meets itself) or 'flip' (reverse order).
+    """
+
+    def __init__(self, alpha: float = 1.0, per: str = 'batch', pairing: str = 'permutation') -> None:
+        super().__init__()
+        name = type(self).__name__
+        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.01 <= alpha < 1e4:
+            raise InputError(
+                f'{name}(alpha={alpha!r}): expected a number from 0.01 to 10000, as of Beta(alpha, alpha).'
+            )
+        if per not in ('batch', 'sample'):
+            raise InputError(f"{name}(per={per!r}): expected 'batch' (one lam a batch) or 'sample' (one lam each).")
+        if pairing not in PAIRINGS:
+            raise InputError(f'{name}(pairing={pairing!r}): expected one of {", ".join(PAIRINGS)}.')
+        self.alpha, self.per, self.pairing = alpha, per, pairing
+
+    def plan(self, batch: Batch, ctx: Context) -> Plan:
+        """Draw partners and lam on the CPU, then blend."""
+        partner = partners(self.pairing, len(batch), ctx.rng)
+        lam = self.draw_lam(len(batch) if self.per == 'sample' else 1, ctx.rng)
+        return Plan(batch, (self.view(batch, partner, lam, ctx),), self)
+
+    def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
+        """(count,) float64 on the CPU, share of the own image, from Beta(alpha, alpha)."""
+        # torch.distributions.Beta draws the same way but from the global generator only.
+        both = torch._sample_dirichlet(torch.full((count, 2), float(self.alpha), dtype=torch.float64), generator=rng)
+        return both[:, 0]
+
+    def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
+        """The mixed view; to be written by each family.
+
+        Args:
+            batch: the sources.
+            partner: (N,) int64 on the CPU.
+            lam: (1,) or (N,) float64 on the CPU, drawn weight of the own image.
+            ctx: random streams and access to the network.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must write view(batch, partner, lam, ctx)')
+
+
+class MaskPolicy(PairPolicy):
+    """A mask says where the own image stays; a subclass writes :meth:`mask`, and :meth:`donor` if it pastes more.
+
+    The weights are the measured shares of the mask (``label = 'pixels'``) or the drawn lam (``'drawn'``).
+    """
+
+    def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes | Tensor:
+        """Boxes to take from the partner, or (1 or N, H, W) share of the own image in [0, 1] on the images' device.
+
+        Arguments as in :meth:`PairPolicy.view`.
+        """
+        raise NotImplementedError(f'{type(self).__name__} must write mask(batch, partner, lam, ctx)')
+
+    def donor(self, images: Tensor, partner: Tensor) -> Tensor:
+        """A new tensor (N, C, H, W) to take pixels from; it may be overwritten. ``partner`` is on the device."""
+        return images.index_select(0, partner)
+
+    def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
+        """Blend own images and donors by the mask."""
+        images = batch.images
+        region = self.mask(batch, partner, lam, ctx)
+        index = torch.stack([torch.arange(len(batch)), partner], 1)
+        if isinstance(region, Boxes):
+            own = region.kept() if self.label == 'pixels' else lam
+            index, weight, rows, columns = to_device(
+                images.device, index, pair_weights(own, len(batch)), *region.sides(images.dtype)
+            )
+
+            def inside() -> Tensor:
+                return (rows[:, :, None] * columns[:, None, :])[:, None]
+
+            if len(region) == 1:  # one slice for the batch costs less than a mask
+                down, across = region.slices()
+                mixed = images.clone()
+                mixed[:, :, down, across] = self.donor(images[:, :, down, across], index[:, 1])
+            else:
+                donors = self.donor(images, index[:, 1])
+                mixed = torch.lerp(images, donors, inside(), out=donors)
+            return View(mixed, Mixture(index, weight), lambda: _both(1 - inside(), len(batch)))
+        index, weight = to_device(images.device, index, pair_weights(lam, len(batch)))
+        if self.label == 'pixels':
+            weight = pair_weights(region.float().mean((1, 2)), len(batch))
+        own_share = region.to(images.dtype)[:, None]
+        donors = self.donor(images, index[:, 1])
+        if region.requires_grad:
+            mixed = torch.lerp(donors, images, own_share)
+        else:
+            mixed = donors.lerp_(images, own_share)
+        return View(mixed, Mixture(index, weight), lambda: _both(own_share, len(batch)))
+
+
+def pair_weights(own: Tensor, size: int) -> Tensor:
+    """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
+    return torch.stack([own, 1 - own], 1).float().expand(size, 2)
+
+
+def _both(own: Tensor, size: int) -> Tensor:
+    """(N, 2, H, W) shares of both sources from the own share (1 or N, 1, H, W)."""
+    return torch.cat([own, 1 - own], 1).expand(size, -1, -1, -1)
+
+
+def _private_context(calls: int, epoch: int) -> Context:
+    """A context for use outside a run: streams keyed by what tells processes, workers and calls apart."""
+    worker = get_worker_info()
+    key = (torch.initial_seed(), int(os.environ.get('RANK', 0)), worker.id if worker else -1, calls)
+    return Context(epoch=epoch, generator=keyed_generator('library', *key))

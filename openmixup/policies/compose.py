@@ -1,0 +1,115 @@
+"""Compositions are policies too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from openmixup.errors import InputError
+from openmixup.policies.base import MixPolicy
+from openmixup.policies.context import Context
+from openmixup.policies.mixture import Batch, Plan
+from openmixup.registry import POLICIES
+
+__all__ = ['RandomChoice', 'Vanilla']
+
+
+@POLICIES.register_module()
+class Vanilla(MixPolicy):
+    """No mixing: the batch with its own labels."""
+
+    @property
+    def rate(self) -> float:
+        """Nothing is mixed."""
+        return 0.0
+
+    def plan(self, batch: Batch, ctx: Context) -> Plan:  # noqa: ARG002
+        """The batch as it is."""
+        return self.unmixed(batch)
+
+
+@POLICIES.register_module()
+class RandomChoice(MixPolicy):
+    """One of several policies for each batch, the same on all ranks.
+
+    With learned members some parameters get no gradient in some steps, so DDP then needs
+    ``find_unused_parameters=True``.
+
+    Args:
+        policies: members, as policies or as dict(type=...); each with its own arguments. "Do nothing" is ``Vanilla``.
+        probs: probability of each member, summing to 1; None: all alike.
+        epochs: (first, end) for each member: it takes part while first <= epoch < end, end None for ever; None: all
+            always. The probabilities of the members that take part are scaled to sum to 1; if none does, nothing is
+            mixed.
+    """
+
+    def __init__(
+        self,
+        policies: Sequence[MixPolicy | dict[str, Any]] = (dict(type='Mixup'), dict(type='CutMix')),
+        probs: Sequence[float] | None = None,
+        epochs: Sequence[tuple[int, int | None]] | None = None,
+    ) -> None:
+        super().__init__()
+        if not policies:
+            raise InputError('RandomChoice(policies=()) has nothing to choose from: give at least one policy.')
+        self.policies = nn.ModuleList(POLICIES.build(policy) for policy in policies)
+        self.probs, self.epochs = probs, epochs
+        count = len(self.policies)
+        shares = torch.full((count,), 1 / count, dtype=torch.float64)
+        if probs is not None:
+            if len(probs) != count:
+                raise InputError(f'RandomChoice got {len(probs)} probs for {count} policies: give one for each.')
+            shares = torch.tensor([float(prob) for prob in probs], dtype=torch.float64)
+            if bool((shares < 0).any()) or abs(float(shares.sum()) - 1) > 1e-6:
+                raise InputError(
+                    f'RandomChoice(probs={list(probs)}): expected numbers of at least 0 that sum to 1; '
+                    'a share of batches without mixing is a Vanilla member.'
+                )
+        if epochs is not None and len(epochs) != count:
+            raise InputError(f'RandomChoice got {len(epochs)} epochs for {count} policies: give (first, end) for each.')
+        for first, end in epochs or ():
+            if first < 0 or (end is not None and end <= first):
+                raise InputError(f'RandomChoice(epochs=...) has ({first}, {end}): expected 0 <= first < end or None.')
+        self._shares = shares
+
+    @property
+    def rate(self) -> float:
+        """Probability that a batch is mixed in epoch 0."""
+        shares = self.shares(0)
+        if shares is None:
+            return 0.0
+        rates = [policy.rate for policy in self.policies if isinstance(policy, MixPolicy)]
+        return sum(share * rate for share, rate in zip(shares.tolist(), rates, strict=True))
+
+    @property
+    def needs(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What any member needs."""
+        return tuple(dict.fromkeys(need for policy in self.policies for need in policy.needs))  # type: ignore[misc, union-attr]
+
+    def shares(self, epoch: int) -> torch.Tensor | None:
+        """(members,) probabilities in ``epoch``; None if no member takes part."""
+        shares = self._shares
+        if self.epochs is not None:
+            active = [first <= epoch and (end is None or epoch < end) for first, end in self.epochs]
+            shares = shares * torch.tensor(active)
+        total = float(shares.sum())
+        return shares / total if total > 0 else None
+
+    def plan(self, batch: Batch, ctx: Context) -> Plan:
+        """The plan of the chosen member."""
+        shares = self.shares(ctx.epoch)
+        if shares is None:
+            return self.unmixed(batch)
+        chosen = int(torch.multinomial(shares, 1, generator=ctx.shared_rng))
+        return self.policies[chosen](batch, ctx)
+
+    def finish(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:
+        """Left to the member that made the plan."""
+        return plan if plan.policy is self else plan.policy.finish(plan, outputs, ctx)
+
+    def arguments(self) -> dict[str, Any]:
+        """Constructor arguments, the members as a list."""
+        return {'policies': list(self.policies), 'probs': self.probs, 'epochs': self.epochs}

@@ -1,0 +1,64 @@
+"""Where a picture shows through: pure tensor functions, one mask per batch or per sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ['Boxes', 'cutmix_boxes']
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Rectangles that are taken from the partner: one for the batch (b = 1) or one per sample (b = N).
+
+    Args:
+        low: (b, 2) int64 on the CPU, first row and column inside.
+        high: (b, 2) int64 on the CPU, first row and column behind; not below ``low``.
+        size: (H, W) of the images in pixels.
+    """
+
+    low: Tensor
+    high: Tensor
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        """b, the number of boxes."""
+        return len(self.low)
+
+    def kept(self) -> Tensor:
+        """(b,) float64, share of the pixels outside the box: the weight of the own image."""
+        height, width = self.size
+        return 1 - (self.high - self.low).prod(1).double() / (height * width)
+
+    def slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the only box (b = 1)."""
+        (top, left), (bottom, right) = self.low[0].tolist(), self.high[0].tolist()
+        return slice(top, bottom), slice(left, right)
+
+    def sides(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(b, H) and (b, W) on the CPU: 1 in the rows and columns of the box, else 0; their product is the box."""
+        sides = []
+        for axis, length in enumerate(self.size):
+            at = torch.arange(length)
+            inside = (at >= self.low[:, axis, None]) & (at < self.high[:, axis, None])
+            sides.append(inside.to(dtype))
+        return sides[0], sides[1]
+
+
+def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Boxes:
+    """Boxes of CutMix: area share 1 - lam before clipping, centre uniform over the pixels, clipped to the image.
+
+    Args:
+        lam: (b,) float64 on the CPU, drawn share of the own image.
+        size: (H, W) in pixels.
+        rng: CPU generator.
+
+    Source: Yun et al., CutMix, ICCV 2019; half the side is rounded down to whole pixels as in the authors' code.
+    """
+    limit = torch.tensor(size)
+    centre = (torch.rand(len(lam), 2, generator=rng, dtype=torch.float64) * limit).long()
+    half = ((1 - lam).sqrt()[:, None] * limit).long() // 2
+    return Boxes((centre - half).clamp_(min=0), torch.minimum(centre + half, limit), size)

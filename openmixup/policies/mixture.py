@@ -1,0 +1,191 @@
+"""The value objects that policies, learners and losses share.
+
+Every mixing method answers one question: who is mixed with whom, and with what weight. :class:`Mixture` is that answer;
+the rest says which pictures it refers to (:class:`Batch`), what the network shall see (:class:`View`) and everything that
+one training step needs (:class:`Plan`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from openmixup.errors import InputError
+
+if TYPE_CHECKING:
+    from openmixup.policies.base import MixPolicy
+
+__all__ = ['Batch', 'Mixture', 'Plan', 'Tap', 'View', 'target_kind']
+
+TARGETS = ('class', 'soft', 'multilabel', 'regression')
+FORMS = (
+    'class indices (N,) of an integer type, soft or multi-hot targets (N, C) of a float type, '
+    "or float values with target='regression'"
+)
+
+
+def target_kind(labels: Tensor, size: int, target: str | None = None) -> str:
+    """The target kind of ``labels`` for a batch of ``size`` images: one of ``class soft multilabel regression``.
+
+    Only dtype and shape are looked at, never a value, so that nothing is read from the device.
+
+    Raises:
+        InputError: the labels have none of the accepted forms.
+    """
+    if target is not None and target not in TARGETS:
+        raise InputError(f'target={target!r} is not a target kind: expected one of {", ".join(TARGETS)}.')
+    if not isinstance(labels, Tensor):
+        raise InputError(f'labels are a {type(labels).__name__}: expected a tensor, {FORMS}.')
+    found = f'labels of shape {tuple(labels.shape)} and type {labels.dtype} for {size} images'
+    if labels.ndim == 0 or len(labels) != size:
+        raise InputError(f'{found}: expected one label per image, {FORMS}.')
+    kind = target
+    if kind is None:
+        kind = 'soft' if labels.is_floating_point() else 'class'
+    integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    fits = {
+        'class': integer and labels.ndim == 1,
+        'soft': labels.is_floating_point() and labels.ndim == 2,
+        'multilabel': labels.is_floating_point() and labels.ndim == 2,
+        'regression': labels.is_floating_point(),
+    }[kind]
+    if not fits:
+        hint = ' Convert class indices with labels.long().' if labels.is_floating_point() and labels.ndim == 1 else ''
+        hint = ' Convert multi-hot labels with labels.float().' if integer and labels.ndim == 2 else hint
+        raise InputError(f'{found} are no {kind} targets: expected {FORMS}.{hint}')
+    return kind
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Where pictures come from: sources 0 to N-1 are the batch itself, sources from N on its bank.
+
+    Args:
+        images: (N, C, H, W), normalised, floating point.
+        labels: one per image, see :func:`target_kind`; None where a learner has none.
+        bank: further sources: a second loader, the previous batch, another view.
+        target: kind of the labels: 'class', 'soft', 'multilabel' or 'regression'.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    bank: Batch | None = None
+    target: str = 'class'
+
+    def __len__(self) -> int:
+        """N, the number of images without the bank."""
+        return len(self.images)
+
+    @property
+    def source_labels(self) -> Tensor:
+        """(S, ...) labels of all sources, the bank's behind the batch's own."""
+        assert self.labels is not None
+        if self.bank is None:
+            return self.labels
+        return torch.cat([self.labels, self.bank.source_labels])
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Who is mixed with whom, and with what weight.
+
+    Args:
+        index: (N, K) int64 into the sources of a :class:`Batch`; column 0 is the sample itself by convention only.
+        weight: (N, K) float weights of these sources; they need not sum to one.
+    """
+
+    index: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        """N, the number of mixed samples."""
+        return len(self.index)
+
+    def of(self, values: Tensor) -> Tensor:
+        """(N, ...) weighted sums of ``values`` (S, ...), floating point: images, features or regression targets.
+
+        One fused kernel that gathers, scales and sums, so no gathered copy of the sources is made.
+        """
+        rows = values.reshape(len(values), -1)
+        weight = self.weight.to(values.dtype)
+        mixed = F.embedding_bag(self.index, rows, per_sample_weights=weight, mode='sum')
+        return mixed.view(len(self), *values.shape[1:])
+
+    def soft(self, labels: Tensor, num_classes: int | None = None) -> Tensor:
+        """(N, C) dense targets, float.
+
+        Args:
+            labels: (S,) class indices or (S, C) float targets of the sources.
+            num_classes: C; needed for class indices only.
+        """
+        if target_kind(labels, len(labels)) == 'soft':
+            if num_classes not in (None, labels.shape[1]):
+                raise InputError(f'num_classes={num_classes}, but the soft labels have {labels.shape[1]} columns.')
+            return self.of(labels)
+        if num_classes is None:
+            raise InputError('num_classes is missing: class indices need it to become (N, num_classes) targets.')
+        target = self.weight.new_zeros(len(self), num_classes)
+        return target.scatter_add_(1, labels.long()[self.index], self.weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A change of a hidden tensor during one forward pass.
+
+    Args:
+        stage: which of the backbone's stages; its output is replaced.
+        function: maps the stage's output to the tensor that the next stage gets.
+    """
+
+    stage: int
+    function: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One forward pass of the network.
+
+    Args:
+        inputs: (N, C, H, W) what the network sees.
+        mixture: of what the inputs (or the tapped features) are made; gives the targets.
+        lazy_masks: makes :attr:`masks`; only pictures and label methods ask for them.
+        tap: a hidden stage to change on the way.
+        read: what this forward pass must return beside logits: 'attention', 'features', ...
+        head: name of the classifier head.
+        share: weight of this view's loss; 0 means forward only.
+    """
+
+    inputs: Tensor
+    mixture: Mixture
+    lazy_masks: Callable[[], Tensor] | None = None
+    tap: Tap | None = None
+    read: tuple[str, ...] = ()
+    head: str = 'main'
+    share: float = 1.0
+
+    @property
+    def masks(self) -> Tensor | None:
+        """(N, K, H, W) share of each source at each pixel, made when asked for; None if pixels are not mixed."""
+        return None if self.lazy_masks is None else self.lazy_masks()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that one training step needs from a policy.
+
+    Args:
+        batch: the sources.
+        views: the forward passes.
+        policy: the policy that made the plan (of a composition: the member that was chosen).
+        losses: auxiliary loss terms by name, already weighted.
+    """
+
+    batch: Batch
+    views: tuple[View, ...]
+    policy: MixPolicy
+    losses: Mapping[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Policies that look at pixels only, or not even at them."""

@@ -1,0 +1,113 @@
+"""The registries: names in a config become classes here, and only here.
+
+All but :data:`POLICIES` are children of mmengine's registries, so that mmengine's own hooks, schedulers and optimizers
+can be named too. Two things differ from mmengine: a name resolves to a *registered* class only (mmengine imports any
+dotted name, so that ``type='os.system'`` in a file would run), and an argument that the constructor does not have is
+refused with a hint before the constructor runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import mmengine.registry as parents
+from mmengine.registry import Registry as MMEngineRegistry
+
+from openmixup.errors import InputError, did_you_mean
+
+__all__ = [
+    'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS',
+    'OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'POLICIES', 'RUNNERS', 'Registry',
+    'TRANSFORMS', 'VISBACKENDS', 'VISUALIZERS', 'accepted_arguments',
+]  # fmt: skip
+
+
+def accepted_arguments(cls: Any) -> set[str] | None:
+    """Names of the constructor arguments of ``cls``; None if it takes any keyword."""
+    names: set[str] = set()
+    inits = [c.__dict__['__init__'] for c in cls.__mro__ if '__init__' in c.__dict__] if inspect.isclass(cls) else [cls]
+    for init in inits:
+        try:
+            parameters = list(inspect.signature(init).parameters.values())
+        except (TypeError, ValueError):  # a constructor written in C has no signature
+            return None
+        kinds = [p.kind for p in parameters]
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            return names - {'self'}
+    return None
+
+
+class Registry(MMEngineRegistry):
+    """A registry that resolves registered names only and checks arguments before it builds."""
+
+    def get(self, key: str) -> Any:
+        """The class registered under ``key`` here or in a parent registry.
+
+        Raises:
+            InputError: no such name, with the nearest known one.
+        """
+        self.import_from_location()
+        scope, name = self.split_scope_key(key)
+        registry: Any = self
+        known: list[str] = []
+        while registry is not None:
+            if scope in (None, registry.scope) and name in registry.module_dict:
+                return registry.module_dict[name]
+            known += registry.module_dict
+            registry = registry.parent
+        raise InputError(
+            f'type={key!r} is not a registered {self.name}{did_you_mean(name, known)} '
+            f'(known: {", ".join(sorted(known)[:12])}{", ..." if len(known) > 12 else ""}). '
+            'List the module that registers it under custom_imports if it is your own.'
+        )
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Build an object from ``dict(type=..., **arguments)``; an object that is built already is returned."""
+        if not isinstance(cfg, dict):
+            if isinstance(cfg, str | type(None) | int | float | list):
+                raise InputError(f'a {self.name} is given as dict(type=..., ...), not as {cfg!r}.')
+            return cfg
+        self.check(cfg)
+        return super().build(cfg, *args, **kwargs)
+
+    def check(self, cfg: dict) -> None:
+        """Refuse a config without ``type`` or with an argument that the constructor does not accept."""
+        if 'type' not in cfg:
+            raise InputError(f'a {self.name} needs a type: got {dict(cfg)!r}; add type=... with a registered name.')
+        cls = self.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+        accepted = accepted_arguments(cls)
+        if accepted is None:
+            return
+        accepted |= {'type', '_scope_'}
+        if self.name == parents.PARAM_SCHEDULERS.name:  # read by the builder, not by the scheduler
+            accepted |= {'convert_to_iter_based', 'epoch_length'}
+        for key in cfg:
+            if key not in accepted:
+                hint = did_you_mean(key, accepted)
+                takes = ', '.join(sorted(accepted - {'type', '_scope_', 'optimizer'})) or 'nothing'
+                raise InputError(f'{cls.__name__} has no argument {key!r}{hint} (it takes {takes}).')
+
+
+def _child(parent: MMEngineRegistry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope='openmixup', locations=[f'openmixup.{x}' for x in locations])
+
+
+POLICIES = Registry('policy', scope='openmixup', locations=['openmixup.policies'])
+MODELS = _child(parents.MODELS, 'models')
+MODEL_WRAPPERS = _child(parents.MODEL_WRAPPERS, 'engine')
+DATASETS = _child(parents.DATASETS, 'datasets')
+DATA_SAMPLERS = _child(parents.DATA_SAMPLERS, 'datasets')
+TRANSFORMS = _child(parents.TRANSFORMS, 'datasets')
+METRICS = _child(parents.METRICS, 'evaluation')
+HOOKS = _child(parents.HOOKS, 'engine')
+LOOPS = _child(parents.LOOPS, 'engine')
+RUNNERS = _child(parents.RUNNERS, 'engine')
+OPTIMIZERS = _child(parents.OPTIMIZERS, 'engine')
+OPTIM_WRAPPERS = _child(parents.OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(parents.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+PARAM_SCHEDULERS = _child(parents.PARAM_SCHEDULERS, 'engine')
+LOG_PROCESSORS = _child(parents.LOG_PROCESSORS, 'engine')
+VISUALIZERS = _child(parents.VISUALIZERS, 'engine')
+VISBACKENDS = _child(parents.VISBACKENDS, 'engine')
