@@ -195,45 +195,55 @@ class MaskPolicy(PairPolicy):
         return images.index_select(0, partner)
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
-        """Blend own images and donors by the mask."""
-        images = batch.images
+        """Paste boxes or blend by a mask."""
         region = self.mask(batch, partner, lam, ctx)
-        index = torch.stack([torch.arange(len(batch)), partner], 1)
+        index = pair_index(partner)
         if isinstance(region, Boxes):
-            own = region.kept() if self.label == 'pixels' else lam
-            index, weight, rows, columns = to_device(
-                images.device, index, pair_weights(own, len(batch)), *region.sides(images.dtype)
-            )
-
-            def inside() -> Tensor:
-                return (rows[:, :, None] * columns[:, None, :])[:, None]
-
-            if len(region) == 1:  # one slice for the batch costs less than a mask
-                down, across = region.slices()
-                mixed = images.clone()
-                mixed[:, :, down, across] = self.donor(images[:, :, down, across], index[:, 1])
-            else:
-                donors = self.donor(images, index[:, 1])
-                mixed = torch.lerp(images, donors, inside(), out=donors)
-            return View(mixed, Mixture(index, weight), lambda: _both(1 - inside(), len(batch)))
-        index, weight = to_device(images.device, index, pair_weights(lam, len(batch)))
+            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, len(batch))
+            return self._paste(batch, region, index, weight)
+        index, weight = to_device(batch.images.device, index, pair_weights(lam, len(batch)))
         if self.label == 'pixels':
             weight = pair_weights(region.float().mean((1, 2)), len(batch))
-        own_share = region.to(images.dtype)[:, None]
+        return self._blend(batch, region, index, weight)
+
+    def _paste(self, batch: Batch, boxes: Boxes, index: Tensor, weight: Tensor) -> View:
+        images, size = batch.images, len(batch)
+        if len(boxes) == 1:  # one slice for the batch costs less than a mask
+            index, weight = to_device(images.device, index, weight)
+            down, across = boxes.slices()
+            mixed = images.clone()
+            mixed[:, :, down, across] = self.donor(images[:, :, down, across], index[:, 1])
+            return View(mixed, Mixture(index, weight), lambda: own_masks(1 - boxes.dense(images), size))
+        index, weight, rows, columns = to_device(images.device, index, weight, *boxes.sides(images.dtype))
+        inside = rows[:, None, :, None] * columns[:, None, None, :]
+        mixed = self.donor(images, index[:, 1])
+        torch.lerp(images, mixed, inside, out=mixed)
+        return View(mixed, Mixture(index, weight), lambda: own_masks(1 - inside, size))
+
+    def _blend(self, batch: Batch, mask: Tensor, index: Tensor, weight: Tensor) -> View:
+        images = batch.images
+        own = mask.to(images.dtype)[:, None]
         donors = self.donor(images, index[:, 1])
-        if region.requires_grad:
-            mixed = torch.lerp(donors, images, own_share)
-        else:
-            mixed = donors.lerp_(images, own_share)
-        return View(mixed, Mixture(index, weight), lambda: _both(own_share, len(batch)))
+        mixed = torch.lerp(donors, images, own) if own.requires_grad else donors.lerp_(images, own)
+        return View(mixed, Mixture(index, weight), lambda: own_masks(own, len(batch)))
+
+
+def pair_index(partner: Tensor) -> Tensor:
+    """(N, 2) index of each sample and its partner (N,), on the CPU."""
+    return torch.stack([torch.arange(len(partner)), partner], 1)
 
 
 def pair_weights(own: Tensor, size: int) -> Tensor:
     """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
+    if own.device.type == 'cpu' and len(own) == 1:
+        share = own.item()
+        weight = torch.full((size, 2), 1 - share)
+        weight[:, 0] = share
+        return weight
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)
 
 
-def _both(own: Tensor, size: int) -> Tensor:
+def own_masks(own: Tensor, size: int) -> Tensor:
     """(N, 2, H, W) shares of both sources from the own share (1 or N, 1, H, W)."""
     return torch.cat([own, 1 - own], 1).expand(size, -1, -1, -1)
 

@@ -48,7 +48,7 @@ class RandomChoice(MixPolicy):
 
     def __init__(
         self,
-        policies: Sequence[MixPolicy | dict[str, Any]] = (dict(type='Mixup'), dict(type='CutMix')),
+        policies: Sequence[MixPolicy | dict[str, Any]] = ({'type': 'Mixup'}, {'type': 'CutMix'}),
         probs: Sequence[float] | None = None,
         epochs: Sequence[tuple[int, int | None]] | None = None,
     ) -> None:
@@ -87,7 +87,7 @@ class RandomChoice(MixPolicy):
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """What any member needs."""
-        return tuple(dict.fromkeys(need for policy in self.policies for need in policy.needs))  # type: ignore[misc, union-attr]
+        return tuple(dict.fromkeys(need for policy in self.policies for need in policy.needs))  # type: ignore[union-attr]
 
     def shares(self, epoch: int) -> torch.Tensor | None:
         """(members,) probabilities in ``epoch``; None if no member takes part."""

@@ -47,6 +47,11 @@ class Boxes:
             sides.append(inside.to(dtype))
         return sides[0], sides[1]
 
+    def dense(self, like: Tensor) -> Tensor:
+        """(b, 1, H, W) on the device and of the type of ``like``: 1 inside the box, else 0."""
+        rows, columns = self.sides(like.dtype)
+        return (rows[:, None, :, None] * columns[:, None, None, :]).to(like.device)
+
 
 def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Boxes:
     """Boxes of CutMix: area share 1 - lam before clipping, centre uniform over the pixels, clipped to the image.

@@ -1,8 +1,8 @@
 """The value objects that policies, learners and losses share.
 
-Every mixing method answers one question: who is mixed with whom, and with what weight. :class:`Mixture` is that answer;
-the rest says which pictures it refers to (:class:`Batch`), what the network shall see (:class:`View`) and everything that
-one training step needs (:class:`Plan`).
+Every mixing method answers one question: who is mixed with whom, and with what weight. :class:`Mixture` is that
+answer; the rest says which pictures it refers to (:class:`Batch`), what the network shall see (:class:`View`) and
+everything that one training step needs (:class:`Plan`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError
@@ -111,10 +110,11 @@ class Mixture:
 
         One fused kernel that gathers, scales and sums, so no gathered copy of the sources is made.
         """
-        rows = values.reshape(len(values), -1)
-        weight = self.weight.to(values.dtype)
-        mixed = F.embedding_bag(self.index, rows, per_sample_weights=weight, mode='sum')
-        return mixed.view(len(self), *values.shape[1:])
+        size, count = self.index.shape
+        starts = torch.arange(0, size * count, count, device=self.index.device)
+        rows, weight = values.reshape(len(values), -1), self.weight.to(values.dtype).reshape(-1)
+        mixed = torch.embedding_bag(rows, self.index.reshape(-1), starts, per_sample_weights=weight)[0]
+        return mixed.view(size, *values.shape[1:])
 
     def soft(self, labels: Tensor, num_classes: int | None = None) -> Tensor:
         """(N, C) dense targets, float.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from openmixup.policies.base import PairPolicy, pair_weights
+from openmixup.policies.base import PairPolicy, pair_index, pair_weights
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, View
 from openmixup.policies.transfer import to_device
@@ -30,8 +29,7 @@ class Mixup(PairPolicy):
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:  # noqa: ARG002
         """Blend; one kernel gathers, scales and sums."""
         images, size = batch.images, len(batch)
-        index, weight = to_device(
-            images.device, torch.stack([torch.arange(size), partner], 1), pair_weights(lam, size).contiguous()
+        mixture = Mixture(*to_device(images.device, pair_index(partner), pair_weights(lam, size)))
+        return View(
+            mixture.of(images), mixture, lambda: mixture.weight[..., None, None].expand(-1, -1, *images.shape[-2:])
         )
-        mixture = Mixture(index, weight)
-        return View(mixture.of(images), mixture, lambda: weight[..., None, None].expand(-1, -1, *images.shape[-2:]))
