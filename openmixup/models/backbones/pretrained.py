@@ -1,0 +1,114 @@
+"""Weights of a local file for a backbone, checked key by key."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openmixup.errors import InputError
+
+__all__ = ['load_pretrained']
+
+_PREFIXES = ('student.backbone.', 'backbone.')
+_CONTAINERS = ('state_dict', 'model')
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f'pretrained={str(path)!r} is not a file; give the path of a .safetensors or .pth file.')
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        # weights_only: a pickle may run any code when it is read, and weights come from strangers.
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f'pretrained={str(path)!r} holds more than tensors and is not read because that could run foreign code; '
+            'save its state_dict alone, by torch.save or as .safetensors.'
+        ) from error
+    except Exception as error:  # each reader raises its own kinds for a damaged file
+        raise InputError(
+            f'pretrained={str(path)!r} could not be read as weights; give an intact .safetensors or .pth file '
+            f'({type(error).__name__}).'
+        ) from error
+
+
+def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
+    """The weights in a file, under the names that the backbone (ours) or the bare network (others) gives them."""
+    for key in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not state:
+        raise InputError(f'pretrained={str(path)!r} holds no state_dict; give a file of named tensors.')
+    if all(k.startswith('module.') for k in state):
+        state = {k.removeprefix('module.'): v for k, v in state.items()}
+    for prefix in _PREFIXES:  # a checkpoint of ours has the head, the policy and more beside the backbone
+        inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if inner:
+            return inner
+    return state
+
+
+def _few(what: str, keys: list[str]) -> list[str]:
+    return [f'{what} {", ".join(keys[:3])}{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'] if keys else []
+
+
+def _misfits(own: dict[str, Tensor], state: dict[str, Tensor], classifier: Iterable[str]) -> list[str]:
+    ours = tuple(f'{name}.' for name in classifier)
+    missing = [k for k in own if k not in state and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in state if k not in own and not (ours and k.startswith(ours))]
+    mismatched = [
+        f'{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}'
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    return _few('missing', missing) + _few('unexpected', unexpected) + _few('of another shape', mismatched)
+
+
+def load_pretrained(
+    net: nn.Module,
+    pretrained: str | Path,
+    classifier: Iterable[str] = (),
+    convert: Callable[[dict, nn.Module], dict] | None = None,
+) -> None:
+    """Load the weights of a local file into ``net`` in place.
+
+    The file may hold a plain state_dict, one under ``'state_dict'`` or ``'model'``, or a checkpoint of this toolbox, of
+    which the keys below ``student.backbone.`` or ``backbone.`` are taken.
+
+    Args:
+        net: the bare network.
+        pretrained: a ``.safetensors`` file, or another one that ``torch.load(..., weights_only=True)`` can read.
+        classifier: names of the network's classifier modules, whose weights are left out.
+        convert: a function of (state, net) that translates foreign names and sizes; tried when the keys do not fit.
+
+    Raises:
+        InputError: the file cannot be read, or keys are missing, unknown or of another shape.
+    """
+    path = Path(pretrained).expanduser()
+    state = _tensors(_read(path), path)
+    if all(k.startswith('net.') for k in state):  # our backbones hold the bare network under this name
+        state = {k.removeprefix('net.'): v for k, v in state.items()}
+    own = net.state_dict()
+    classifier = tuple(classifier)
+    misfits = _misfits(own, state, classifier)
+    if misfits and convert is not None:
+        with contextlib.suppress(Exception):  # it expects weights of its own family; what does not fit is told below
+            converted = convert(dict(state), net)
+            if not _misfits(own, converted, classifier):
+                state, misfits = converted, []
+    if misfits:
+        raise InputError(
+            f'pretrained={str(path)!r} does not fit {type(net).__name__}: {"; ".join(misfits)}; '
+            'check model, stem, in_channels and options against the network that was saved.'
+        )
+    net.load_state_dict({k: state[k] for k in own if k in state}, strict=False)

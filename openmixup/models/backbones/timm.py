@@ -1,0 +1,160 @@
+"""Any timm model as a backbone."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from openmixup.errors import InputError, did_you_mean
+from openmixup.models.backbones.base import Backbone
+from openmixup.models.backbones.cifar_stem import apply_stem
+from openmixup.models.backbones.pretrained import load_pretrained
+from openmixup.registry import MODELS
+
+__all__ = ['TimmBackbone']
+
+# timm's own names of what the constructor sets; under options they would contradict it (or read a file unsafely).
+_RESERVED = {
+    'num_classes': 'the num_classes of the head',
+    'in_chans': 'in_channels',
+    'drop_path_rate': 'drop_path',
+    'global_pool': 'global_pool',
+    'pretrained': 'pretrained',
+    'checkpoint_path': 'pretrained',
+    'features_only': None,
+    'scriptable': None,
+}
+
+
+@MODELS.register_module()
+class TimmBackbone(Backbone):
+    """A network of timm (Wightman, https://github.com/huggingface/pytorch-image-models) without its classifier.
+
+    The bare timm network is the sub-module ``net``. Its feature maps are as the family gives them: (N, C, H, W) for
+    most, (N, H, W, C) for Swin, (N, tokens, C) for ViT.
+
+    Args:
+        model: a timm name such as ``'resnet18'``, ``'vit_tiny_patch16_224'`` or ``'resnet50.a1_in1k'``.
+        pretrained: the path of a local .safetensors or .pth file; its classifier is left out. True lets timm download
+            its own weights.
+        stem: ``'cifar'`` keeps the resolution of small pictures: ResNet family, DenseNet, ConvNeXt.
+        in_channels: channels of the pictures.
+        drop_path: rate of stochastic depth, in [0, 1), for the models that have it.
+        global_pool: ``'avg'``, ``'max'``, ``'token'``, ... as timm has them; None is the model's own.
+        options: further arguments of the timm model, such as ``dict(img_size=32, patch_size=4)``.
+
+    Attributes:
+        stages: the modules of timm's ``feature_info``: ``act1`` and ``layer1`` to ``layer4`` of a ResNet, the blocks of
+            a ViT. Empty for the few models that name none.
+
+    Shape:
+        Images (N, in_channels, H, W); vectors (N, num_features).
+
+    Raises:
+        InputError: unknown model, option, stem or weights.
+    """
+
+    net: Any  # of a class that only timm knows
+
+    def __init__(
+        self,
+        model: str,
+        pretrained: str | Path | bool | None = None,
+        stem: str = 'default',
+        in_channels: int = 3,
+        drop_path: float = 0.0,
+        global_pool: str | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        options = dict(options or {})
+        _check(model, options, drop_path, global_pool)
+        if pretrained is True and stem != 'default':
+            raise InputError(
+                f'pretrained=True has the weights of the default stem, not of stem={stem!r}; '
+                'give a file that was saved with this stem or leave the stem out.'
+            )
+        arguments = {'in_chans': in_channels, **options}
+        if drop_path:
+            arguments['drop_path_rate'] = drop_path
+        if global_pool is not None:
+            arguments['global_pool'] = global_pool
+        self.net = _create(model, pretrained is True, arguments)
+        apply_stem(self.net, stem, model)
+        if pretrained is not None and not isinstance(pretrained, bool):
+            module = sys.modules[type(self.net).__module__]
+            classifier = self.net.pretrained_cfg.get('classifier') or ()
+            load_pretrained(
+                self.net,
+                pretrained,
+                classifier=(classifier,) if isinstance(classifier, str) else classifier,
+                convert=getattr(module, 'checkpoint_filter_fn', None),
+            )
+        # Some families (MobileNetV3, EfficientViT, VGG) widen the vector behind the last feature map.
+        self.num_features = int(getattr(self.net, 'head_hidden_size', None) or self.net.num_features)
+        self.stages = tuple(f'net.{name}' for name in _stages(self.net))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map, in the layout of the family."""
+        return self.net.forward_features(images)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Vectors (N, num_features): all that lies between the last feature map and the classifier."""
+        return self.net.forward_head(features, pre_logits=True)
+
+
+def _check(model: str, options: dict[str, Any], drop_path: float, global_pool: str | None) -> None:
+    import timm
+
+    if not isinstance(model, str) or not timm.is_model(model) or ':' in model:
+        if str(model).startswith('torchvision/'):
+            name = str(model).removeprefix('torchvision/')
+            raise InputError(f'model={model!r} is not of timm; use TorchvisionBackbone with model={name!r}.')
+        hint = did_you_mean(model, timm.list_models())
+        raise InputError(f'model={model!r} is not a timm model{hint} (timm.list_models() has all names).')
+    for name in options:
+        if name in _RESERVED:
+            instead = f'; use {_RESERVED[name]} instead' if _RESERVED[name] else '; leave it out'
+            raise InputError(f'option {name!r} of TimmBackbone cannot be set under options{instead}.')
+    if not 0 <= drop_path < 1:
+        raise InputError(f'drop_path={drop_path} of TimmBackbone is not in [0, 1).')
+    if global_pool == '':
+        raise InputError("global_pool='' of TimmBackbone gives no vectors; use None for the model's own pooling.")
+
+
+def _create(model: str, download: bool, arguments: dict[str, Any]) -> nn.Module:
+    import timm
+
+    # Arguments are checked by a build without weights, so that what fails afterwards is the download.
+    try:
+        net = timm.create_model(model, num_classes=0, **arguments)
+    except Exception as error:  # timm checks by TypeError, assert, ValueError and RuntimeError alike
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown:
+            name = {'drop_path_rate': 'drop_path'}.get(unknown[1], unknown[1])
+            place = 'argument' if name in ('drop_path', 'global_pool') else 'option'
+            raise InputError(f'the timm model {model!r} has no {place} {name!r}; leave it out.') from error
+        raise InputError(
+            f'timm could not build model={model!r} with {arguments}: {type(error).__name__} {error}; '
+            'check the model name and its options.'
+        ) from error
+    if not download:
+        return net
+    try:
+        return timm.create_model(model, num_classes=0, pretrained=True, **arguments)
+    except Exception as error:  # whatever the hub client, the network or the cache raise
+        raise InputError(
+            f'pretrained=True could not get the weights of {model!r} ({type(error).__name__}); '
+            'fetch the file elsewhere and give its path as pretrained.'
+        ) from error
+
+
+def _stages(net: nn.Module) -> list[str]:
+    """Module names of timm's feature_info, without those that do not exist or are never called (a few families)."""
+    modules = dict(net.named_modules())
+    names = dict.fromkeys(info.get('module') for info in getattr(net, 'feature_info', None) or ())
+    return [name for name in names if name and name in modules and not isinstance(modules[name], nn.ModuleList)]

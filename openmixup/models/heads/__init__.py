@@ -1,0 +1,5 @@
+"""Heads: from a backbone's vectors to logits."""
+
+from openmixup.models.heads.linear import LinearHead
+
+__all__ = ['LinearHead']

@@ -1,0 +1,6 @@
+"""Losses of mixed samples: one value per sample, never reduced."""
+
+from openmixup.models.losses.bce import BinaryCrossEntropy
+from openmixup.models.losses.soft_ce import SoftCrossEntropy
+
+__all__ = ['BinaryCrossEntropy', 'SoftCrossEntropy']

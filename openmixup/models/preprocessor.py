@@ -1,0 +1,63 @@
+"""From a loaded batch to the network's input: move, augment, normalise, on the training device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
+
+from openmixup.errors import InputError
+from openmixup.policies import Context
+from openmixup.randomness import keyed_generator
+from openmixup.registry import MODELS, TRANSFORMS
+
+__all__ = ['BatchPreprocessor']
+
+
+@MODELS.register_module()
+class BatchPreprocessor(BaseDataPreprocessor):
+    """Moves a uint8 batch to the device, applies batch transforms and normalises.
+
+    Args:
+        mean: per channel, in units of the [0, 1] pixel range.
+        std: per channel, in the same units, above 0.
+        train: configs of the batch transforms in training, see ``openmixup.datasets.transforms``.
+        test: the same for evaluation.
+    """
+
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], train: Sequence[dict] = (), test: Sequence[dict] = ()
+    ) -> None:
+        super().__init__(non_blocking=True)
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.context = Context()
+        self.normalize = TRANSFORMS.build({'type': 'Normalize', 'mean': self.mean, 'std': self.std})
+        self.train_transforms = tuple(TRANSFORMS.build(transform) for transform in train)
+        self.test_transforms = tuple(TRANSFORMS.build(transform) for transform in test)
+
+    def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
+        """The batch with ``inputs`` as normalised float32 (N, C, H, W) on the device.
+
+        Args:
+            data: ``inputs`` uint8 (N, C, h, w) and ``labels``.
+            training: which transforms; random ones draw from the stream of the context's seed, step and rank.
+        """
+        batch = {key: value.to(self.device, non_blocking=True) for key, value in data.items()}
+        images = batch['inputs']
+        if images.shape[1] != len(self.mean):
+            raise InputError(
+                f'images have {images.shape[1]} channels, but the data_preprocessor has mean for {len(self.mean)}: '
+                'give one mean and std per channel.'
+            )
+        transforms = self.train_transforms if training else self.test_transforms
+        if transforms:
+            rng = self._rng()
+            for transform in transforms:
+                images = transform(images, rng)
+        batch['inputs'] = self.normalize(images)
+        return batch
+
+    def _rng(self) -> torch.Generator:
+        return keyed_generator(self.context.seed, 'augment', self.context.step, self.context.rank)

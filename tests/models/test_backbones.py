@@ -1,0 +1,265 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from openmixup.errors import InputError
+from openmixup.models import CifarResNet, LeNet5, LinearHead, TimmBackbone, TorchvisionBackbone, WideResNet
+from openmixup.registry import MODELS
+
+VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2, 'embed_dim': 24, 'num_heads': 2}
+# name: (config, side of the pictures, number of stages)
+SMALL = {
+    'resnet18-cifar': ({'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifar'}, 32, 5),
+    'resnet10t-gray': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'in_channels': 1}, 32, 5),
+    'densenet-cifar': (
+        {
+            'type': 'TimmBackbone', 'model': 'densenet121', 'stem': 'cifar',
+            'options': {'growth_rate': 4, 'block_config': (1, 1, 1, 1)},
+        },
+        32, 5,
+    ),
+    'convnext-cifar': (
+        {
+            'type': 'TimmBackbone', 'model': 'convnext_atto', 'stem': 'cifar', 'drop_path': 0.1,
+            'options': {'depths': (1, 1, 1, 1), 'dims': (8, 16, 24, 32)},
+        },
+        32, 4,
+    ),
+    'mobilenetv3': ({'type': 'TimmBackbone', 'model': 'mobilenetv3_small_050'}, 32, 5),
+    'vit': ({'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': VIT}, 32, 2),
+    'vit-mean': (
+        {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': VIT, 'global_pool': 'avg'}, 32, 2,
+    ),
+    'deit': ({'type': 'TimmBackbone', 'model': 'deit_tiny_distilled_patch16_224', 'options': VIT}, 32, 2),
+    'swin': (
+        {
+            'type': 'TimmBackbone', 'model': 'swin_tiny_patch4_window7_224', 'drop_path': 0.1,
+            'options': {
+                'img_size': 32, 'patch_size': 2, 'window_size': 4, 'embed_dim': 12, 'depths': (1, 1, 1, 1),
+                'num_heads': (1, 1, 2, 2),
+            },
+        },
+        32, 4,
+    ),
+    'resnet10t-catavgmax': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'global_pool': 'catavgmax'}, 32, 5),
+    'torchvision-resnet18': ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'stem': 'cifar'}, 32, 4),
+    'torchvision-mobilenet': (
+        {'type': 'TorchvisionBackbone', 'model': 'mobilenet_v3_small', 'in_channels': 1}, 32, 5,
+    ),
+    'torchvision-shufflenet': ({'type': 'TorchvisionBackbone', 'model': 'shufflenet_v2_x0_5'}, 64, 3),
+    'wrn': ({'type': 'WideResNet', 'depth': 10, 'widen_factor': 1, 'negative_slope': 0.1, 'dropout': 0.1}, 32, 3),
+    'cifar-resnet': ({'type': 'CifarResNet', 'depth': 14, 'width': 4, 'in_channels': 1}, 32, 3),
+    'lenet32': ({'type': 'LeNet5'}, 32, 2),
+    'lenet28': ({'type': 'LeNet5', 'in_channels': 3, 'image_size': 28}, 28, 2),
+}  # fmt: skip
+
+
+def build(name):
+    config, side, stages = copy.deepcopy(SMALL[name])
+    torch.manual_seed(0)
+    backbone = MODELS.build(config)
+    channels = config.get('in_channels', 1 if config['type'] == 'LeNet5' else 3)
+    return backbone, torch.randn(2, channels, side, side), stages
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_contract(name):
+    backbone, images, stages = build(name)
+    backbone.eval()
+    with torch.no_grad():
+        vectors = backbone(images)
+        assert vectors.shape == (2, backbone.num_features)
+        assert torch.equal(vectors, backbone.pool(backbone.features(images)))
+        if hasattr(backbone, 'net'):
+            torch.testing.assert_close(vectors, backbone.net(images))
+    assert isinstance(backbone.num_features, int)
+    assert len(backbone.stages) == stages
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_every_stage_runs_in_order_and_can_be_replaced(name):
+    backbone, images, _ = build(name)
+    backbone.eval()
+    ran = []
+    for stage in backbone.stages:
+        backbone.get_submodule(stage).register_forward_hook(
+            lambda module, i, out, stage=stage: ran.append((stage, out))
+        )
+    with torch.no_grad():
+        plain = backbone(images)
+        assert tuple(stage for stage, _ in ran) == backbone.stages
+        assert all(isinstance(out, torch.Tensor) and len(out) == 2 for _, out in ran)
+        backbone.get_submodule(backbone.stages[0]).register_forward_hook(lambda module, i, out: out.flip(0))
+        torch.testing.assert_close(backbone(images), plain.flip(0))
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_backward_reaches_every_parameter(name):
+    backbone, images, _ = build(name)
+    images = images.repeat(4, 1, 1, 1) + torch.randn(8, 1, 1, 1)
+    backbone.eval()  # dropout and drop path could hide a parameter by chance
+    backbone(images).square().sum().backward()
+    assert [n for n, p in backbone.named_parameters() if p.grad is None] == []
+    backbone.train()(images).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ('make', 'classes', 'millions', 'digits'),
+    [
+        (lambda: TimmBackbone('resnet18', stem='cifar'), 100, 11.22, 2),
+        (lambda: TimmBackbone('resnet34', stem='cifar'), 100, 21.33, 2),
+        (lambda: TimmBackbone('resnet50', stem='cifar'), 100, 23.7, 1),
+        (lambda: TorchvisionBackbone('resnet18', stem='cifar'), 100, 11.22, 2),
+        (lambda: TimmBackbone('resnet18'), 1000, 11.69, 2),
+        (lambda: TimmBackbone('resnet50'), 1000, 25.56, 2),
+        (lambda: TimmBackbone('deit_small_patch16_224'), 1000, 22.05, 2),
+        (lambda: TimmBackbone('swin_tiny_patch4_window7_224'), 1000, 28.29, 2),
+        (lambda: TimmBackbone('convnext_tiny'), 1000, 28.59, 2),
+        (lambda: TimmBackbone('mobilenetv3_large_100'), 1000, 5.48, 2),
+        (lambda: TorchvisionBackbone('vit_b_16'), 1000, 86.57, 2),
+        (lambda: TorchvisionBackbone('vgg11'), 1000, 132.86, 2),
+        (lambda: TorchvisionBackbone('efficientnet_b0'), 1000, 5.29, 2),
+        (lambda: WideResNet(28, 10), 10, 36.5, 1),
+        (lambda: WideResNet(28, 2), 10, 1.47, 2),
+        (lambda: WideResNet(28, 8), 10, 23.4, 1),
+        (lambda: WideResNet(40, 4), 10, 8.9, 1),
+        (lambda: CifarResNet(20), 10, 0.27, 2),
+        (lambda: CifarResNet(56), 10, 0.86, 2),
+        (lambda: LeNet5(), 10, 0.061706, 6),
+    ],
+)
+def test_published_parameter_counts(make, classes, millions, digits):
+    with torch.device('meta'):
+        backbone = make()
+        total = count(backbone) + count(LinearHead(backbone.num_features, classes))
+    assert round(total / 1e6, digits) == millions
+
+
+@pytest.mark.parametrize(
+    ('make', 'shapes'),
+    [
+        (lambda: TimmBackbone('resnet18', stem='cifar'), [(64, 32), (128, 16), (256, 8), (512, 4)]),
+        (lambda: TorchvisionBackbone('resnet18', stem='cifar'), [(64, 32), (128, 16), (256, 8), (512, 4)]),
+        (lambda: WideResNet(28, 8), [(128, 32), (256, 16), (512, 8)]),
+        (lambda: CifarResNet(20), [(16, 32), (32, 16), (64, 8)]),
+        (lambda: LeNet5(in_channels=3), [(6, 14), (16, 5)]),
+    ],
+)
+def test_published_shapes_of_the_stages(make, shapes):
+    with torch.device('meta'):
+        backbone, seen = make(), []
+        for stage in backbone.stages[-len(shapes) :]:
+            backbone.get_submodule(stage).register_forward_hook(lambda m, i, out: seen.append(tuple(out.shape[1:])))
+        features = backbone.features(torch.empty(2, 3, 32, 32))
+    assert seen == [(width, side, side) for width, side in shapes]
+    assert features.shape[1:] == seen[-1]
+
+
+@pytest.mark.parametrize(
+    'model', ['resnext50_32x4d', 'seresnet18', 'seresnet50', 'resnet50d', 'densenet121', 'convnext_tiny']
+)
+def test_cifar_stem_of_other_families(model):
+    with torch.device('meta'):
+        backbone = TimmBackbone(model, stem='cifar')
+        conv = next(m for m in backbone.modules() if isinstance(m, nn.Conv2d))
+        assert conv.kernel_size == (3, 3)
+        assert conv.stride == (1, 1)
+        assert backbone.features(torch.empty(2, 3, 32, 32)).shape[2:] == (4, 4)
+
+
+def test_cifar_stem_is_initialised_by_fan_out():
+    torch.manual_seed(0)
+    conv = TimmBackbone('resnet18', stem='cifar').net.conv1
+    assert conv.bias is None
+    assert conv.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ('model', 'side', 'stages'),
+    [('vit_b_16', 32, 12), ('swin_t', 64, 4), ('vgg11_bn', 64, 6),
+     ('convnext_tiny', 64, 4), ('densenet121', 64, 4), ('regnet_y_400mf', 64, 4),
+     ('mnasnet0_5', 64, 5), ('mobilenet_v2', 64, 5), ('efficientnet_b0', 64, 5), ('shufflenet_v2_x0_5', 64, 3)],
+)  # fmt: skip
+@pytest.mark.slow
+def test_torchvision_families_compute_what_torchvision_does(model, side, stages):
+    torch.manual_seed(0)
+    options = {'image_size': side} if model.startswith('vit') else {}
+    backbone = TorchvisionBackbone(model, options=options).eval()
+    ran = []
+    for stage in backbone.stages:
+        backbone.get_submodule(stage).register_forward_hook(lambda module, i, out, stage=stage: ran.append(stage))
+    with torch.no_grad():
+        vectors = backbone(images := torch.randn(2, 3, side, side))
+        assert tuple(ran) == backbone.stages
+        assert len(ran) == stages
+        assert vectors.shape == (2, backbone.num_features)
+        torch.testing.assert_close(vectors, backbone.net(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'model',
+    ['vgg11', 'efficientnet_b0', 'regnetx_002', 'resnetv2_50', 'mobilevit_xxs', 'res2net50d', 'efficientvit_b0',
+     'mixer_s32_224', 'coatnet_nano_cc_224', 'pvt_v2_b0', 'cait_xxs24_224', 'beit_base_patch16_224', 'poolformer_s12',
+     'repvgg_a0', 'ghostnet_050', 'hrnet_w18', 'levit_128s'],
+)  # fmt: skip
+def test_width_of_other_timm_families(model):
+    with torch.device('meta'):
+        backbone = TimmBackbone(model).eval()
+        vectors = backbone(torch.empty(2, *backbone.net.pretrained_cfg['input_size']))
+    assert vectors.shape == (2, backbone.num_features)
+    for stage in backbone.stages:
+        backbone.get_submodule(stage)
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        ({'type': 'TimmBackbone', 'model': 'resnet118'}, "not a timm model; did you mean 'resnet1"),
+        ({'type': 'TimmBackbone', 'model': 'hf-hub:someone/resnet18'}, 'is not a timm model'),
+        ({'type': 'TimmBackbone', 'model': 'resnet18.nothing'}, 'resnet18.nothing'),
+        ({'type': 'TimmBackbone', 'model': 'torchvision/resnet18'}, "TorchvisionBackbone with model='resnet18'"),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'options': {'imgsize': 3}}, "no option 'imgsize'"),
+        ({'type': 'TimmBackbone', 'model': 'densenet121', 'drop_path': 0.1}, "no argument 'drop_path'"),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'drop_path': 1.0}, 'drop_path=1.0'),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'options': {'num_classes': 3}}, 'num_classes of the head'),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'options': {'checkpoint_path': 'x'}}, 'use pretrained instead'),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'global_pool': ''}, "global_pool=''"),
+        ({'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifra'}, "stem='cifra' is neither"),
+        ({'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'stem': 'cifar'}, 'ResNet family'),
+        ({'type': 'TimmBackbone', 'model': 'convnext_atto_ols', 'stem': 'cifar'}, 'patch stem'),
+        ({'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': {'num_heads': 5}}, 'could not build'),
+        ({'type': 'TorchvisionBackbone', 'model': 'resnet19'}, "did you mean 'resnet1"),
+        ({'type': 'TorchvisionBackbone', 'model': 'squeezenet1_0'}, 'use TimmBackbone'),
+        ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'options': {'depth': 3}}, "'depth'"),
+        ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'options': {'weights': 'x'}}, 'leave it out'),
+        ({'type': 'WideResNet', 'depth': 27}, '6n [+] 4'),
+        ({'type': 'WideResNet', 'widen_factor': 0}, 'widen_factor=0'),
+        ({'type': 'WideResNet', 'dropout': 1}, 'dropout=1'),
+        ({'type': 'CifarResNet', 'depth': 18}, '6n [+] 2'),
+        ({'type': 'CifarResNet', 'width': 0}, 'width=0'),
+        ({'type': 'LeNet5', 'image_size': 8}, 'image_size=8 is too small'),
+    ],
+)
+def test_refuses(config, message):
+    with pytest.raises(InputError, match=message) as error:
+        MODELS.build(config)
+    assert '\n' not in str(error.value)
+
+
+def test_lenet_refuses_pictures_of_another_size():
+    with pytest.raises(InputError, match='image_size=32 but got pictures of 28x28'):
+        LeNet5()(torch.zeros(1, 1, 28, 28))
+
+
+def test_importing_the_models_is_cheap():
+    code = "import openmixup.models, sys; assert not {'timm', 'torchvision'} & set(sys.modules)"
+    subprocess.run([sys.executable, '-c', code], check=True)
