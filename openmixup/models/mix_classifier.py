@@ -35,6 +35,7 @@ class MixClassifier(BaseModel):
         teacher: ``dict(decay=0.999)`` for a copy of the network whose weights are an exponential moving average of the
             student's (``teacher = decay * teacher + (1 - decay) * student`` after each optimizer step); None: no copy.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
+        channels_last: run the network in the NHWC memory format.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class MixClassifier(BaseModel):
         data_preprocessor: dict | nn.Module | None = None,
         teacher: dict | None = None,
         target: str = 'class',
+        channels_last: bool = False,
     ) -> None:
         if data_preprocessor is not None and not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build(data_preprocessor)
@@ -58,7 +60,8 @@ class MixClassifier(BaseModel):
                 f'the head has num_classes={head.get("num_classes")!r}: expected a number of classes; '
                 'a training run fills it from the data set, elsewhere give it in the config.'
             )
-        self.student = Student(network, {'main': MODELS.build({'in_features': network.num_features, **head})})
+        classifier = MODELS.build({'in_features': network.num_features, **head})
+        self.student = Student(network, {'main': classifier}, channels_last)
         self.policy: MixPolicy = POLICIES.build(policy)
         self.criterion = MODELS.build(loss)
         self.target = target
@@ -87,7 +90,8 @@ class MixClassifier(BaseModel):
     def update_teacher(self) -> None:
         """One step of the moving average: weights are averaged, buffers (BatchNorm statistics) are copied."""
         assert self.teacher is not None
-        there, here = list(self.teacher.parameters()), list(self.student.parameters())
+        there: list[Tensor] = list(self.teacher.parameters())
+        here: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(there, here, 1 - self.teacher_decay)
         torch._foreach_copy_(list(self.teacher.buffers()), list(self.student.buffers()))
 

@@ -63,7 +63,7 @@ class RandomChoice(MixPolicy):
             if len(probs) != count:
                 raise InputError(f'RandomChoice got {len(probs)} probs for {count} policies: give one for each.')
             shares = torch.tensor([float(prob) for prob in probs], dtype=torch.float64)
-            if bool((shares < 0).any()) or abs(float(shares.sum()) - 1) > 1e-6:
+            if bool((shares < 0).any()) or not abs(float(shares.sum()) - 1) <= 1e-6:
                 raise InputError(
                     f'RandomChoice(probs={list(probs)}): expected numbers of at least 0 that sum to 1; '
                     'a share of batches without mixing is a Vanilla member.'

@@ -1,0 +1,22 @@
+# Any images in class folders: root/train/CLASS/* and root/val/CLASS/*. Where root itself holds the class folders, add
+# val_fraction=0.1 to both data sets, which holds a tenth out. Give the folder with `--data DIR`.
+data_preprocessor = dict(
+    type='BatchPreprocessor',
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    train=[dict(type='RandomFlip')],
+    test=[],
+)
+train_dataloader = dict(
+    dataset=dict(type='ImageFolder', root='data', split='train', size=224, crop=dict(interpolation='bicubic')),
+    batch_size=64,
+    num_workers=4,
+)
+val_dataloader = dict(
+    dataset=dict(type='ImageFolder', root='data', split='val', size=224, crop=dict(interpolation='bicubic')),
+    batch_size=64,
+    num_workers=4,
+)
+test_dataloader = val_dataloader
+val_evaluator = [dict(type='ClassificationMetric', topk=(1, 5))]
+test_evaluator = val_evaluator

@@ -1,0 +1,7 @@
+model = dict(
+    type='MixClassifier',
+    backbone=dict(type='TimmBackbone', model='resnet18'),
+    head=dict(type='LinearHead', num_classes=None),  # filled from the data
+    loss=dict(type='SoftCrossEntropy'),
+    policy=dict(type='Vanilla'),
+)

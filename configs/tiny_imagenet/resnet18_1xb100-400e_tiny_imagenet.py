@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/tiny_imagenet.py',
+    '../_base_/models/resnet18_cifar.py',
+    '../_base_/schedules/sgd_lr02_wd1e4_400e.py',
+    '../_base_/default_runtime.py',
+]

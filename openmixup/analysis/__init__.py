@@ -1,0 +1,1 @@
+"""Pictures and measurements, as functions; the tools are thin doors to them."""

@@ -1,0 +1,149 @@
+"""Which runs a table still lacks, and the state of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openmixup.benchmark.leaves import leaves_of, recipe_numbers
+from openmixup.benchmark.results import key_of, read_rows
+from openmixup.benchmark.table import Table
+from openmixup.errors import InputError, did_you_mean
+
+__all__ = ['Run', 'missing_runs', 'results_file']
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a row that is to be.
+
+    Attributes:
+        table: name of the table.
+        policy: name of the policy in the table.
+        seed: seed of the run.
+        epochs: length of the training.
+        config: the leaf.
+        work_dir: folder of the run; its log lies beside it.
+        options: ``key=value`` for ``--cfg-options``.
+    """
+
+    table: str
+    policy: str
+    seed: int
+    epochs: int
+    config: Path
+    work_dir: Path
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """How the run is called in messages."""
+        return f'{self.policy}, {self.epochs} epochs, seed {self.seed}'
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """The key of its row."""
+        return self.policy, self.epochs, self.seed
+
+    @property
+    def log(self) -> Path:
+        """File for what the run prints; while it is locked the run is going on."""
+        return self.work_dir.with_name(f'{self.work_dir.name}.log')
+
+    @property
+    def begun(self) -> bool:
+        """There is a checkpoint to continue from."""
+        return any(self.work_dir.rglob('*.pth'))
+
+    def summary(self) -> dict[str, Any] | None:
+        """The summary of the finished run; None if it has not finished."""
+        try:
+            summary = json.loads((self.work_dir / 'summary.json').read_text(encoding='utf-8'))
+            same = (int(summary['epochs']), int(summary['seed'])) == (self.epochs, self.seed)
+            return summary if same and 'top1' in summary['last'] else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def command(self, trainer: Sequence[str]) -> list[str]:
+        """The command line of the run."""
+        command = [*trainer, str(self.config), '--work-dir', str(self.work_dir), '--seed', str(self.seed)]
+        if self.begun:
+            command.append('--resume')
+        return command + (['--cfg-options', *self.options] if self.options else [])
+
+
+def _chosen(name: str, wanted: Sequence | None, known: Sequence) -> list:
+    strange = [item for item in wanted or () if item not in known]
+    if strange:
+        raise InputError(
+            f'the table has no {name} {strange[0]!r}{did_you_mean(strange[0], known)} '
+            f'(it has {", ".join(map(str, known))}).'
+        )
+    return [item for item in known if wanted is None or item in wanted]
+
+
+def _trial_options(recipe: Path, epochs: int) -> tuple[str, ...]:
+    """Config options that shorten a recipe: its length, its one cosine and its first evaluation."""
+    options = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.0.T_max={epochs}']
+    if recipe_numbers(recipe)['val_begin'] is not None:
+        options.append(f'train_cfg.val_begin={max(1, epochs - 9)}')
+    return tuple(options)
+
+
+def results_file(
+    table: Table, work_dir: str | Path, results: str | Path | None = None, epochs: int | None = None
+) -> Path:
+    """Where rows go: benchmarks/results/ beside the table, or for a trial of other epochs into the work folder."""
+    if epochs is not None:
+        return Path(work_dir) / table.name / f'trial-{epochs}e' / 'results.csv'
+    folder = table.path.parent / 'results' if results is None else Path(results)
+    return folder / f'{table.name}.csv'
+
+
+def missing_runs(
+    table: Table,
+    rows: str | Path,
+    work_dir: str | Path = 'work_dirs/benchmarks',
+    configs: str | Path = 'configs',
+    policies: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    epochs: int | None = None,
+) -> list[Run]:
+    """The runs whose rows are not in the results yet, seed by seed so that an early stop leaves whole comparisons.
+
+    Args:
+        table: the table.
+        rows: CSV file of the results.
+        work_dir: folder for the work folders of all tables.
+        configs: folder of the recipes and leaves.
+        policies: only these; None: all.
+        seeds: only these; None: all.
+        epochs: for a trial: another length than the recipe's.
+
+    Raises:
+        InputError: a policy or seed that the table has not, or a leaf that has not been written.
+    """
+    leaves = leaves_of(table, configs)
+    wanted = _chosen('policy', policies, list(table.policies))
+    done = {key_of(row) for row in read_rows(rows)}
+    base = Path(work_dir) / table.name
+    if epochs is not None:
+        base /= f'trial-{epochs}e'
+        leaves = leaves[: len(table.policies)]  # a trial of one recipe: the lengths of the others do not matter
+    runs = []
+    for seed in _chosen('seed', seeds, table.seeds):
+        for leaf in leaves:
+            if leaf.policy not in wanted:
+                continue
+            if not leaf.path.is_file() or leaf.path.read_text(encoding='utf-8') != leaf.text:
+                raise InputError(f'{leaf.path} is missing or stale; run tools/make_configs.py {table.name}.')
+            length = leaf.epochs if epochs is None else epochs
+            folder = base / f'{leaf.policy}-{length}e-seed{seed}'
+            options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)
+            run = Run(table.name, leaf.policy, seed, length, leaf.path, folder, options)
+            if run.key not in done:
+                runs.append(run)
+    return runs

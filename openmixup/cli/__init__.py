@@ -1,0 +1,39 @@
+"""The commands behind ``tools/*.py`` and ``openmixup NAME``. Nothing heavy is imported before arguments are parsed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from openmixup.errors import InputError, did_you_mean
+
+__all__ = ['main', 'run']
+
+
+def run(name: str, argv: Sequence[str] | None = None) -> None:
+    """Run one command; a mistake of the user ends it with one sentence and exit code 2."""
+    command = importlib.import_module(f'openmixup.cli.{name}')
+    try:
+        sys.exit(command.main(argv))
+    except InputError as error:
+        print(f'{name}: {error}', file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """``openmixup NAME ARGUMENTS``: the tools of an installed package."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    names = sorted(path.stem for path in Path(__file__).parent.glob('[!_]*.py'))
+    if not arguments or arguments[0] in ('-h', '--help'):
+        print(f'usage: openmixup {{{",".join(names)}}} ...')
+        sys.exit(0 if arguments else 2)
+    if arguments[0] not in names:
+        hint = did_you_mean(arguments[0], names)
+        print(f'openmixup: no command {arguments[0]!r}{hint} (known: {", ".join(names)})', file=sys.stderr)
+        sys.exit(2)
+    sys.argv[0] = f'openmixup {arguments[0]}'
+    run(arguments[0], arguments[1:])

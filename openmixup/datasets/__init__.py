@@ -1,0 +1,27 @@
+"""Data sets in memory and in files, batch samplers, loaders, and transforms of whole batches."""
+
+from openmixup.datasets.cifar import CIFAR10, CIFAR100
+from openmixup.datasets.digits import Digits
+from openmixup.datasets.folder import ImageFolder, ImageList
+from openmixup.datasets.idx import FashionMNIST
+from openmixup.datasets.loading import build_dataloader
+from openmixup.datasets.memory import InMemoryDataset
+from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
+from openmixup.datasets.tiny_imagenet import TinyImageNet
+from openmixup.datasets.transforms import (
+    BatchTransform,
+    Compose,
+    Normalize,
+    Pad,
+    RandomCrop,
+    RandomErasing,
+    RandomFlip,
+    RandomResizedCrop,
+    Resize,
+)
+
+__all__ = [
+    'CIFAR10', 'CIFAR100', 'BatchTransform', 'Compose', 'Digits', 'EpochBatchSampler', 'FashionMNIST', 'ImageFolder',
+    'ImageList', 'InMemoryDataset', 'InfiniteBatchSampler', 'Normalize', 'Pad', 'RandomCrop', 'RandomErasing',
+    'RandomFlip', 'RandomResizedCrop', 'Resize', 'TinyImageNet', 'build_dataloader',
+]  # fmt: skip

@@ -1,0 +1,133 @@
+"""Image files with labels, decoded sample by sample, in worker processes if wanted."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from openmixup.datasets.decode import read_image
+from openmixup.datasets.memory import check_choice
+from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.errors import InputError, did_you_mean
+from openmixup.randomness import keyed_generator
+from openmixup.registry import accepted_arguments
+
+__all__ = ['ImageFiles']
+
+
+class ImageFiles(Dataset):
+    """Paths and labels; the base of :class:`ImageFolder` and :class:`ImageList`.
+
+    A sample depends on (seed, epoch, index) alone, whatever the number of workers. The epoch comes from
+    :meth:`set_epoch` (shared with running workers) or inside the index: ``index + epoch * length``.
+
+    Args:
+        paths: image files.
+        labels: class numbers, one for each path.
+        classes: names of the classes.
+        size: side, or (height, width), of the samples in pixels.
+        train: random crops, and ``on_error='skip'`` by default; else central crops and 'raise'.
+        crop: further arguments of :class:`SampleCrop`.
+        seed: seed of the crops.
+        on_error: 'raise' at an unreadable image, or 'skip': the next readable one takes its place, with a warning.
+        bad_image_budget: different unreadable images that each process skips before it raises.
+
+    Raises:
+        InputError: no image, a class without any, or a value out of its range.
+    """
+
+    reads_epoch = True
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        classes: Sequence[str],
+        size: int | Sequence[int] = 224,
+        train: bool = True,
+        crop: dict | None = None,
+        seed: int = 0,
+        on_error: str | None = None,
+        bad_image_budget: int = 10,
+    ) -> None:
+        self.paths = list(paths)
+        self.labels = torch.as_tensor(labels, dtype=torch.int64)
+        self.classes: tuple[str, ...] = tuple(classes)
+        on_error = on_error or ('skip' if train else 'raise')
+        check_choice('on_error', on_error, ('raise', 'skip'))
+        if bad_image_budget < 0:
+            raise InputError(f'bad_image_budget={bad_image_budget}: give 0 or more images.')
+        crop = dict(crop or {})
+        accepted = (accepted_arguments(SampleCrop) or set()) - {'size'}
+        for key in crop:
+            if key not in accepted:
+                hint = did_you_mean(key, accepted)
+                raise InputError(f'crop has no argument {key!r}{hint} (it takes {", ".join(sorted(accepted))}).')
+        self.crop = SampleCrop(size, **{'random': train, **crop})
+        self.train, self.seed = train, seed
+        self.on_error, self.bad_image_budget = on_error, bad_image_budget
+        self._bad: set[Path] = set()
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) of an image of a batch."""
+        return (3, *self.crop.size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the crops of an epoch, in running workers too. Call it before the epoch's first batch is asked for."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One sample: inputs uint8 (3, *size), labels int64 ().
+
+        Raises:
+            InputError: an unreadable image, by ``on_error`` and ``bad_image_budget``.
+        """
+        carried, index = divmod(int(index), len(self)) if index >= 0 else (0, int(index) % len(self))
+        epoch = int(self._epoch) + carried
+        for step in range(len(self)):
+            place = (index + step) % len(self)
+            try:
+                image = read_image(self.paths[place])
+            except InputError as error:
+                self._count_bad(self.paths[place], error)
+                continue
+            rng = keyed_generator(self.seed, 'crop', epoch, index)
+            return {'inputs': self.crop(image, rng), 'labels': self.labels[place]}
+        raise InputError(
+            f'none of the {len(self)} images can be decoded; the first is {self.paths[0]}: check the files.'
+        )
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A batch: inputs uint8 (B, 3, *size), labels int64 (B,)."""
+        samples = [self[int(i)] for i in indices]
+        return {key: torch.stack([s[key] for s in samples]) for key in ('inputs', 'labels')}
+
+    def _count_bad(self, path: Path, error: InputError) -> None:
+        if self.on_error == 'raise':
+            raise error
+        if path in self._bad:
+            return
+        self._bad.add(path)
+        if len(self._bad) > self.bad_image_budget:
+            raise InputError(
+                f'more than bad_image_budget={self.bad_image_budget} bad images, the last: {error}'
+            ) from error
+        warnings.warn(f'skipped: {error}', RuntimeWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({len(self)} files, {self.num_classes} classes)'

@@ -1,0 +1,100 @@
+"""Checkpoint files: tensors and plain data, written whole or not at all, read without running anything in them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openmixup.errors import InputError
+
+__all__ = ['checkpoint_files', 'latest_checkpoint', 'read_checkpoint', 'write_checkpoint']
+
+NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
+
+
+def _plain(value: Any, where: str) -> Any:
+    """``value`` with tensors on the CPU; anything but tensors and plain data is refused."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(key, where): _plain(item, f'{where}.{key}') for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item, f'{where}[{i}]') for i, item in enumerate(value))
+    raise TypeError(f'{where} is a {type(value).__name__}: a checkpoint holds tensors and plain data only')
+
+
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
+    """Write atomically: a temporary file beside the target, flushed to the disk, then renamed.
+
+    A crash at any moment leaves the old file or the new one, never a part.
+
+    Args:
+        content: nested dicts, lists and tuples of tensors, numbers, texts and None.
+        path: the target, ``*.pth``.
+    """
+    plain = _plain(content, 'checkpoint')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        with temporary.open('wb') as stream:
+            torch.save(plain, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU.
+
+    Raises:
+        InputError: no such file, a damaged file, or one that holds more than tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f'checkpoint {path}: no such file.')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # torch raises many types for a damaged or a refused file
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is damaged or holds Python '
+            'objects, which are never loaded.'
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f'checkpoint {path} holds a {type(content).__name__}: expected a dict.')
+    return content
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """Periodic checkpoints in ``folder``, the newest first."""
+    found = [(int(match[2]), path) for path in folder.glob('*.pth') if (match := NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Path and content of the newest readable checkpoint of a work directory; None if there is none.
+
+    The newest is the one whose run had gone furthest; damaged files are passed over with one line each.
+    """
+    from mmengine.logging import print_log
+
+    for path in checkpoint_files(folder):
+        try:
+            return path, read_checkpoint(path)
+        except InputError as error:
+            print_log(f'passed over: {error}', logger='current', level=30)
+    return None

@@ -1,0 +1,81 @@
+"""Process groups from the environment of torchrun or Slurm, on CPU and GPU.
+
+mmengine's own initialisation calls ``torch.cuda.set_device`` without asking whether there is a GPU; the group is
+therefore made here before its runner is built.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from openmixup.errors import InputError
+
+__all__ = ['init_processes', 'slurm_environment']
+
+LAUNCHERS = ('none', 'pytorch', 'slurm')
+
+
+def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, str]:
+    """Variables of torch's ``env://`` from those that ``srun`` sets.
+
+    Args:
+        environ: the environment of a Slurm task.
+        first_host: name of the first node of the job.
+    """
+    try:
+        job, rank, size, local = (environ[f'SLURM_{x}'] for x in ('JOB_ID', 'PROCID', 'NTASKS', 'LOCALID'))
+    except KeyError as error:
+        raise InputError(f'--launcher slurm: the variable {error} is not set; start the command with srun.') from error
+    return {
+        'RANK': rank,
+        'WORLD_SIZE': size,
+        'LOCAL_RANK': local,
+        'MASTER_ADDR': environ.get('MASTER_ADDR', first_host),
+        'MASTER_PORT': environ.get('MASTER_PORT', str(20000 + int(job) % 20000)),  # jobs on one node must not meet
+    }
+
+
+def _first_slurm_host() -> str:
+    nodes = os.environ.get('SLURM_JOB_NODELIST', 'localhost')
+    shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
+    return shown.stdout.split()[0]
+
+
+def init_processes(launcher: str, timeout: float = 600.0) -> None:
+    """Join the process group of this run; nothing for ``launcher='none'``.
+
+    gloo on CPU, nccl on GPUs (one process each).
+
+    Args:
+        launcher: 'none', 'pytorch' (torchrun) or 'slurm' (srun).
+        timeout: seconds after which a collective that a process does not join fails.
+    """
+    if launcher not in LAUNCHERS:
+        raise InputError(f'launcher={launcher!r}: expected one of {", ".join(LAUNCHERS)}.')
+    if launcher == 'none' or dist.is_initialized():
+        return
+    if launcher == 'slurm':
+        os.environ.update(slurm_environment(os.environ, _first_slurm_host()))
+    missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR') if name not in os.environ]
+    if missing:
+        raise InputError(f'--launcher pytorch: {missing[0]} is not set; start with torchrun or tools/dist_train.sh.')
+    backend = 'gloo'
+    if torch.cuda.is_available():
+        backend = 'nccl'
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) % torch.cuda.device_count())
+    rank, size = int(os.environ['RANK']), int(os.environ['WORLD_SIZE'])
+    host, port = os.environ['MASTER_ADDR'], int(os.environ.get('MASTER_PORT', '29500'))
+    agent_store = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
+    store = dist.TCPStore(host, port, size, is_master=rank == 0 and not agent_store, timeout=timedelta(seconds=timeout))
+    # torchrun keeps its store over restarts: without a prefix a restarted rank dials addresses of the previous attempt
+    attempt = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(f'attempt{attempt}', store), rank=rank, world_size=size,
+        timeout=timedelta(seconds=timeout),
+    )  # fmt: skip

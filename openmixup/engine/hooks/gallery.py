@@ -1,0 +1,49 @@
+"""A picture of what the network sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.hooks import Hook
+
+from openmixup.engine.loops import learner_of
+from openmixup.registry import HOOKS
+
+__all__ = ['MixGalleryHook']
+
+
+@HOOKS.register_module()
+class MixGalleryHook(Hook):
+    """Draws the first mixed batch of a run: sources, mask, mixture, lam and label weights.
+
+    The picture goes to ``mix_gallery.png`` in the work directory and to the visualizer (TensorBoard).
+
+    Args:
+        rows: samples in the picture.
+    """
+
+    def __init__(self, rows: int = 6) -> None:
+        self.rows = rows
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Ask for the plan of the first step."""
+        if batch_idx == 0 and runner.rank == 0:
+            learner_of(runner).keep_plan(True)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Draw it."""
+        if batch_idx != 0 or runner.rank != 0:
+            return
+        from openmixup.analysis.gallery import mix_gallery, write_png
+
+        learner = learner_of(runner)
+        plan = learner.last_plan
+        learner.keep_plan(False)
+        preprocessor = learner.data_preprocessor
+        picture = mix_gallery(
+            plan.batch.images, plan.views[0], plan.batch.labels, preprocessor.mean, preprocessor.std,
+            class_names=runner.classes or None, rows=self.rows,
+        )  # fmt: skip
+        write_png(Path(runner.work_dir, 'mix_gallery.png'), picture)
+        runner.visualizer.add_image('mix_gallery', picture, step=0)

@@ -1,0 +1,174 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.errors import InputError
+from openmixup.registry import HOOKS
+
+__all__ = ['LogHook']
+
+QUIET = 10.0  # seconds between two lines inside an epoch
+
+
+@HOOKS.register_module()
+class LogHook(Hook):
+    """Averages what the steps report, and reads it from the device once per interval.
+
+    On the screen: one line per epoch, and inside long epochs one every ten seconds. TensorBoard gets a point per
+    interval. ``agree`` is the lam-weighted agreement: the mean weight, in the mixture, of the class that the network
+    finds most likely; it is no accuracy on clean images.
+
+    Args:
+        interval: steps between two reads.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, interval: int = 50) -> None:
+        if not isinstance(interval, int) or interval < 1:
+            raise InputError(f'LogHook(interval={interval!r}): expected a whole number of at least 1.')
+        self.interval = interval
+        self._sums: list[Tensor] = []
+        self._names: list[str] = []
+        self._steps = 0
+        self._epoch: dict[str, float] = {}
+        self._epoch_steps = 0
+        self._val: dict[str, Any] = {}
+        self._done = 0
+
+    def before_train(self, runner: Any) -> None:
+        """Start the clocks."""
+        self._start = self._shown = time.perf_counter()
+        self._first_iter = self._done = runner.train_loop.iter
+        self._window = self._epoch_window = (self._start, 0)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Add up, and read at the end of an interval."""
+        values = list(outputs.values())
+        if self._steps and list(outputs) == self._names:
+            torch._foreach_add_(self._sums, values)
+        else:
+            if self._steps:
+                self._read(runner)
+            self._names, self._sums = list(outputs), [value.clone() for value in values]
+        self._steps += 1
+        self._done = batch_idx + 1
+        if self._done % self.interval == 0:
+            means = self._read(runner)
+            if time.perf_counter() - self._shown > QUIET:
+                self._shown = time.perf_counter()
+                line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
+                runner.logger.info(line)
+
+    def _read(self, runner: Any) -> dict[str, float]:
+        if not self._steps:
+            return {}
+        total = torch.stack([value.double() for value in self._sums])
+        if dist.is_initialized() and dist.get_world_size() > 1:
+            dist.all_reduce(total)
+            total /= dist.get_world_size()
+        means = {name: value / self._steps for name, value in zip(self._names, total.tolist(), strict=True)}
+        loop = runner.train_loop
+        if not math.isfinite(means['loss']):
+            raise InputError(
+                f'the loss became {means["loss"]} between step {self._done - self._steps} and {self._done} '
+                f'(policy {learner_name(runner)}): lower the learning rate, clip gradients or use full precision.'
+            )
+        for name, value in means.items():
+            self._epoch[name] = self._epoch.get(name, 0.0) + value * self._steps
+        self._epoch_steps += self._steps
+        self._steps = 0
+        self._speed = self._images_per_second(runner, self._window)
+        self._window = (time.perf_counter(), loop.images)
+        scalars = {f'train/{name}': value for name, value in means.items()}
+        runner.visualizer.add_scalars(
+            {**scalars, 'train/lr': learning_rate(runner), 'train/images_per_second': self._speed}, step=self._done
+        )
+        return means
+
+    def _images_per_second(self, runner: Any, since: tuple[float, int]) -> float:
+        images = (runner.train_loop.images - since[1]) * runner.world_size
+        return images / max(time.perf_counter() - since[0], 1e-9)
+
+    def _position(self, runner: Any) -> str:
+        loop = runner.train_loop
+        if isinstance(loop, IterLoop):
+            return f'step {self._done}/{loop.max_iters}'
+        length = loop.max_iters // loop.max_epochs
+        return f'epoch {loop.epoch + 1}/{loop.max_epochs} [{self._done - loop.epoch * length}/{length}]'
+
+    def _text(self, means: dict[str, float]) -> str:
+        text = f'loss {means["loss"]:.4f}'
+        return f'{text}  agree {100 * means["agreement"]:.1f}%' if 'agreement' in means else text
+
+    def _eta(self, runner: Any) -> str:
+        loop = runner.train_loop
+        done = self._done - self._first_iter
+        left = (time.perf_counter() - self._start) / max(done, 1) * (loop.max_iters - self._done)
+        return f'eta {timedelta(seconds=round(left))}'
+
+    def after_train_epoch(self, runner: Any, metrics: Any = None) -> None:
+        """Read what is left of the epoch."""
+        self._read(runner)
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
+        """Remember the metrics for the epoch's line."""
+        if metrics is None or runner.train_loop is None:
+            return
+        self._val = metrics
+        loop = runner.train_loop
+        scalars = {f'val/{key}': value for key, value in metrics.items() if isinstance(value, float)}
+        runner.visualizer.add_scalars(scalars, step=loop.iter)
+        for name in ('_window', '_epoch_window'):  # evaluation is no training time
+            start, images = getattr(self, name)
+            setattr(self, name, (start + metrics['seconds'], images))
+
+    def after_step(self, runner: Any) -> None:
+        """With a loop by steps, an evaluation ends a stretch as an epoch does."""
+        if self._val and isinstance(runner.train_loop, IterLoop):
+            self._read(runner)
+            self.after_epoch(runner)
+
+    def after_epoch(self, runner: Any) -> None:
+        """One line, and one entry of the history."""
+        loop = runner.train_loop
+        speed = self._images_per_second(runner, self._epoch_window)
+        means = {name: value / max(self._epoch_steps, 1) for name, value in self._epoch.items()}
+        entry = {
+            'epoch': loop.epoch, 'iter': loop.iter, **means, 'lr': learning_rate(runner),
+            'images_per_second': speed,
+            **{f'val/{key}': value for key, value in self._val.items() if key != 'seconds'},
+        }  # fmt: skip
+        runner.history.append(entry)
+        by_step = isinstance(loop, IterLoop)
+        place = f'step {loop.iter}/{loop.max_iters}' if by_step else f'epoch {loop.epoch}/{loop.max_epochs}'
+        parts = [place, self._text(means)]
+        if self._val:
+            shown = [f'{key} {value:.2f}%' for key, value in self._val.items() if key.endswith('top1')]
+            parts.append('val ' + '  '.join(shown))
+        parts += [f'{speed:.0f} img/s', self._eta(runner)]
+        runner.logger.info('  '.join(parts))
+        self._shown = time.perf_counter()
+        self._epoch_window = (self._shown, loop.images)
+        self._epoch, self._epoch_steps, self._val = {}, 0, {}
+
+
+def learning_rate(runner: Any) -> float:
+    """The learning rate of the first parameter group."""
+    return float(runner.optim_wrapper.param_groups[0]['lr'])
+
+
+def learner_name(runner: Any) -> str:
+    """The policy of the run, for messages."""
+    return repr(learner_of(runner).policy)

@@ -1,0 +1,93 @@
+"""A trained model for new images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from openmixup.datasets.decode import read_image
+from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.engine.config import load_config
+from openmixup.engine.runner import load_weights
+from openmixup.errors import InputError
+from openmixup.registry import DATASETS, MODELS, accepted_arguments
+
+__all__ = ['Classifier', 'init_model']
+
+
+class Classifier:
+    """A trained network with what it needs to look at image files.
+
+    Args:
+        learner: the trained learner, in eval mode.
+        classes: class names.
+        crop: brings a decoded image to the network's size.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, learner: Any, classes: Sequence[str], crop: SampleCrop, channels: int) -> None:
+        self.learner, self.classes, self.crop, self.channels = learner, tuple(classes), crop, channels
+
+    def read(self, path: str | os.PathLike) -> Tensor:
+        """uint8 (C, H, W) of an image file, at the size and with the channels of the training data."""
+        image = self.crop(read_image(path), torch.Generator())
+        if self.channels == 1:
+            from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+            image = rgb_to_grayscale(image)
+        return image
+
+    @torch.no_grad()
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(N, num_classes) class probabilities of raw uint8 images (N, C, H, W), on the CPU."""
+        batch = self.learner.data_preprocessor({'inputs': images}, training=False)
+        return self.learner(batch['inputs']).float().softmax(1).cpu()
+
+    def __call__(self, paths: Sequence[str | os.PathLike]) -> list[dict[str, Any]]:
+        """The most probable class of each image file: ``path``, ``label``, ``class`` and ``probability``."""
+        scores = self.probabilities(torch.stack([self.read(path) for path in paths]))
+        best = scores.max(1)
+        return [
+            {'path': str(path), 'label': label, 'class': self.classes[label], 'probability': probability}
+            for path, label, probability in zip(paths, best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+
+def init_model(config: str | Path | Config, checkpoint: str | Path, device: str | None = None) -> Classifier:
+    """The model of a config with the weights of a checkpoint, ready to predict; no data set is needed.
+
+    Args:
+        config: file, name of a shipped config, or loaded config. Configs are code: use only those that you trust.
+        checkpoint: file written by training; read as tensors and plain data, nothing in it is run.
+        device: 'cpu', 'cuda' ...; None: the GPU if there is one.
+
+    Raises:
+        InputError: the files are missing, damaged or do not fit each other.
+    """
+    loaded = config if isinstance(config, Config) else load_config(config)
+    meta = read_checkpoint(checkpoint).get('meta', {})
+    model = dict(loaded['model'])
+    model['data_preprocessor'] = loaded['data_preprocessor']
+    if meta.get('classes') and model['head'].get('num_classes') is None:
+        model['head'] = {**model['head'], 'num_classes': len(meta['classes'])}
+    learner = MODELS.build(model)
+    load_weights(learner, checkpoint, strict=True)
+    learner = learner.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
+    if not meta.get('image_shape'):
+        raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
+    channels, *size = meta['image_shape']
+    return Classifier(learner, meta['classes'], _crop(loaded['test_dataloader']['dataset'], size), channels)
+
+
+def _crop(dataset: dict, size: list[int]) -> SampleCrop:
+    """What the test set of the config does to an image, or a plain resize where images come at their size."""
+    if 'crop' in (accepted_arguments(DATASETS.get(dataset['type'])) or ()):
+        return SampleCrop(size, **{**dataset.get('crop', {}), 'random': False})
+    return SampleCrop(size, random=False, resize=max(size))

@@ -1,0 +1,276 @@
+"""The sweep with a trainer that only writes a summary: what is run, continued, collected and reported."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from openmixup.benchmark import append_row, load_table, read_rows, report, row_of
+from openmixup.benchmark.results import COLUMNS
+from openmixup.cli import benchmark, make_configs
+from openmixup.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+TABLE = """
+recipe = 'toy/resnet8_1xb4-20e_digits.py'
+policies = dict(vanilla=dict(type='Vanilla'), mixup=dict(type='Mixup', alpha=1.0))
+seeds = (0, 1)
+published = dict(mixup=(90.5, 'a page'))
+"""
+RECIPE = """
+model = dict(backbone=dict(type='CifarResNet'), policy=dict(type='Vanilla'))
+train_dataloader = dict(batch_size=4, dataset=dict(type='Digits'))
+train_cfg = dict(max_epochs=20, val_begin=11)
+"""
+# Writes its arguments to calls.txt; its behaviour is chosen by a file beside the work folders.
+TRAINER = """
+import json, os, pathlib, sys, time
+config, args = sys.argv[1], sys.argv[2:]
+work = pathlib.Path(args[args.index('--work-dir') + 1])
+seed = int(args[args.index('--seed') + 1])
+policy = 'mixup' if '_mixup_' in config else 'vanilla'
+base = pathlib.Path(os.environ['TOY'])
+with open(base / 'calls.txt', 'a') as f:
+    f.write(json.dumps([policy, seed, '--resume' in args, os.environ['OMP_NUM_THREADS'], args]) + chr(10))
+fault = (base / 'fault.txt').read_text() if (base / 'fault.txt').exists() else ''
+if fault == f'{policy}{seed}':
+    print('boom'); sys.exit(3)
+if fault == 'sleep':
+    (work / 'epoch_1.pth').write_text(''); time.sleep(60)
+epochs = next((int(a.split('=')[1]) for a in args if a.startswith('train_cfg.max_epochs')), 20)
+top1 = (90.0 if policy == 'mixup' else 88.0) + seed
+json.dump({'epochs': epochs, 'seed': seed, 'commit': 'abcdef0123456789', 'config_hash': 'h', 'seconds': 10 + seed,
+           'last': {'top1': top1, 'top5': 99.0, 'loss': 0.5, 'ece': 1.0}, 'best': {'epoch': 15, 'top1': top1 + 1},
+           'median_last10': {'top1': top1 - 1}, 'hardware': 'CPU, 2 cores', 'versions': {'torch': '2'}},
+          open(work / 'summary.json', 'w'))
+"""
+
+
+class Toy:
+    """A table, its recipe and a trainer in a folder of their own."""
+
+    def __init__(self, path):
+        self.path = path
+        for name, text in {
+            'benchmarks/toy.py': TABLE,
+            'configs/toy/resnet8_1xb4-20e_digits.py': RECIPE,
+            'trainer.py': TRAINER,
+        }.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_text(text)
+        self.results = path / 'benchmarks/results/toy.csv'
+        self.work = path / 'work/toy'
+        self.folders = [f'--benchmarks={path}/benchmarks', f'--configs={path}/configs']
+        self.trainer = (sys.executable, str(path / 'trainer.py'))
+        assert make_configs.main([*self.folders, f'--out={path}/configs']) == 0
+
+    def main(self, *args):
+        return benchmark.main([*args, *self.folders, f'--work-dir={self.path}/work'], trainer=self.trainer)
+
+    def calls(self):
+        file = self.path / 'calls.txt'
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def keys(self):
+        return sorted((row['policy'], int(row['seed'])) for row in read_rows(self.results))
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    monkeypatch.setenv('TOY', str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+    yield Toy(tmp_path)
+    signal.signal(signal.SIGTERM, before)
+
+
+ALL = [('mixup', 0), ('mixup', 1), ('vanilla', 0), ('vanilla', 1)]
+
+
+def _row(policy='vanilla', seed=0, top1=88.0):
+    return row_of({'last': {'top1': top1}, 'hardware': 'a, "b"\nc'}, 'toy', policy, seed, 20)
+
+
+def test_only_missing_rows_are_run(toy, capsys):
+    assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '1') == 0
+    assert toy.keys() == [('mixup', 1)]
+    assert toy.main('run', 'toy', '--jobs', '2') == 0
+    assert toy.keys() == ALL
+    assert sorted(tuple(call[:2]) for call in toy.calls()) == ALL, 'each row is trained once'
+    assert all(threads == '1' for _, _, _, threads, _ in toy.calls())
+    assert toy.main('run', 'toy') == 0
+    assert len(toy.calls()) == 4
+    assert '[3/3]' in capsys.readouterr().out
+
+
+def test_a_row_holds_the_summary(toy):
+    toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0')
+    (row,) = read_rows(toy.results)
+    assert tuple(row) == COLUMNS
+    expected = {'table': 'toy', 'policy': 'mixup', 'seed': '0', 'epochs': '20', 'top1_last': '90.0', 'ece_last': '1.0'}
+    expected |= {'top1_median10': '89.0', 'top1_best': '91.0', 'hardware': 'CPU, 2 cores', 'versions': 'torch 2'}
+    assert expected.items() <= row.items()
+    assert row['parameters'] == '', 'what the summary lacks stays empty'
+
+
+def test_an_unfinished_run_is_continued_and_a_finished_one_collected(toy, capsys):
+    unfinished, finished = toy.work / 'mixup-20e-seed0', toy.work / 'mixup-20e-seed1'
+    unfinished.mkdir(parents=True)
+    (unfinished / 'epoch_3.pth').write_text('')
+    finished.mkdir()
+    (finished / 'summary.json').write_text(json.dumps({'epochs': 20, 'seed': 1, 'last': {'top1': 77.0}}))
+    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
+    assert [call[:3] for call in toy.calls()] == [['mixup', 0, True]]
+    assert {row['seed']: row['top1_last'] for row in read_rows(toy.results)} == {'0': '90.0', '1': '77.0'}
+    assert 'collected' in capsys.readouterr().out
+
+
+def test_a_summary_of_another_length_is_not_collected(toy):
+    folder = toy.work / 'mixup-20e-seed0'
+    folder.mkdir(parents=True)
+    (folder / 'summary.json').write_text(json.dumps({'epochs': 5, 'seed': 0, 'last': {'top1': 77.0}}))
+    toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0')
+    assert read_rows(toy.results)[0]['top1_last'] == '90.0'
+
+
+def test_a_failure_is_kept_apart(toy, capsys):
+    (toy.path / 'fault.txt').write_text('mixup0')
+    assert toy.main('run', 'toy') == 1
+    assert toy.keys() == [key for key in ALL if key != ('mixup', 0)], 'the others go on'
+    log = toy.work / 'mixup-20e-seed0.log'
+    assert f'failed: mixup, 20 epochs, seed 0 (exit code 3): {log}' in capsys.readouterr().err
+    assert 'boom' in log.read_text()
+    (toy.path / 'fault.txt').unlink()
+    assert toy.main('run', 'toy') == 0
+    assert toy.keys() == ALL
+
+
+def test_a_trial_stays_out_of_the_results(toy, capsys):
+    assert toy.main('run', 'toy', '--epochs', '5', '--seeds', '0') == 0
+    assert not toy.results.exists()
+    options = toy.calls()[0][4]
+    assert options[-3:] == ['train_cfg.max_epochs=5', 'param_scheduler.0.T_max=5', 'train_cfg.val_begin=1']
+    toy.main('report', 'toy', '--epochs', '5')
+    assert 'A trial of 5 epochs' in capsys.readouterr().out
+    assert toy.main('run', 'toy', '--epochs', '20', '--seeds', '0') == 0
+    assert toy.keys() == [('mixup', 0), ('vanilla', 0)], 'the length of the recipe is the recipe'
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_children(toy, number):
+    (toy.path / 'fault.txt').write_text('sleep')
+    code = 'import sys; from openmixup.cli.benchmark import main; sys.exit(main(sys.argv[2:], sys.argv[1].split()))'
+    args = ['run', 'toy', '--jobs', '2', *toy.folders, f'--work-dir={toy.path}/work']
+    process = subprocess.Popen([sys.executable, '-c', code, ' '.join(toy.trainer), *args], cwd=ROOT)
+    for _ in range(300):
+        if len(list(toy.work.rglob('*.pth'))) == 2:
+            break
+        time.sleep(0.1)
+    assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 1, 'another process trains it'
+    process.send_signal(number)
+    assert process.wait(20) == 130
+    (toy.path / 'fault.txt').unlink()
+    before = len(toy.calls())
+    assert toy.main('run', 'toy', '--seeds', '0') == 0, 'the locks are free again'
+    assert [call[2] for call in toy.calls()[before:]] == [True, True]
+
+
+@pytest.mark.parametrize('tail', ['toy,mixup,1,2', 'toy,mixup,1,20,90.0,"a', '\n', None])
+def test_a_torn_last_line_is_cut(tmp_path, tail):
+    path = tmp_path / 'r.csv'
+    assert append_row(path, _row())
+    whole = path.read_bytes()
+    if tail is None:  # torn in the header
+        path.write_bytes(whole[:20])
+        assert read_rows(path) == []
+    else:
+        path.write_bytes(whole + tail.strip('\n').encode())
+        assert len(read_rows(path)) == 1
+    assert append_row(path, _row(seed=1))
+    lines = path.read_text().splitlines()
+    assert lines[0] == ','.join(COLUMNS)
+    assert len(lines) == (2 if tail is None else 3)
+    assert read_rows(path)[-1]['hardware'] == 'a, "b" c', 'a row is one line'
+
+
+def test_a_row_is_appended_once(tmp_path):
+    path = tmp_path / 'r.csv'
+    assert append_row(path, _row(top1=88.0))
+    assert not append_row(path, _row(top1=89.0))
+    assert [row['top1_last'] for row in read_rows(path)] == ['88.0']
+
+
+def test_two_processes_append_at_once(tmp_path):
+    path = tmp_path / 'r.csv'
+    code = (
+        'import sys; from openmixup.benchmark import append_row, row_of\n'
+        'for k in range(40): append_row(sys.argv[1], row_of({"last": {"top1": 1.0}}, "toy", sys.argv[2], k, 20))\n'
+    )
+    commands = [[sys.executable, '-c', code, str(path), name] for name in ('mixup', 'vanilla')]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda command: subprocess.run(command, cwd=ROOT).returncode, commands)) == [0, 0]
+    rows = read_rows(path)
+    assert sorted((row['policy'], int(row['seed'])) for row in rows) == [
+        (name, k) for name in ('mixup', 'vanilla') for k in range(40)
+    ]
+    assert path.read_text().count('table,') == 1
+
+
+def test_other_columns_are_refused(tmp_path):
+    path = tmp_path / 'r.csv'
+    path.write_text('a,b\n1,2\n')
+    with pytest.raises(InputError, match='other columns'):
+        append_row(path, _row())
+    assert path.read_text() == 'a,b\n1,2\n'
+
+
+def test_report_by_hand(toy):
+    for policy, values in {'vanilla': (88.0, 90.0), 'mixup': (91.0,)}.items():
+        for seed, value in enumerate(values):
+            append_row(toy.results, _row(policy, seed, value))
+    table = load_table('toy', toy.path / 'benchmarks')
+    lines = report(table, read_rows(toy.results), toy.path / 'configs').splitlines()
+    # the sample standard deviation of 88 and 90 is sqrt(2); 91 - 89 = 2
+    assert lines[-4].startswith('| vanilla | 20 | 2 | 89.00 ± 1.41 | – | – | – | – | – | a, "b" c |')
+    assert lines[-3].startswith('| mixup | 20 | 1 of 2 | 91.00 | – | – | +2.00 | 90.50 [1] |')
+    assert lines[-1] == '[1] a page.  '
+    empty = report(table, [], toy.path / 'configs')
+    assert empty.count('not run') == 6
+
+
+def test_report_warns_of_mixed_configs(toy):
+    for seed, text in enumerate(('aaa', 'bbb')):
+        append_row(toy.results, _row(seed=seed) | {'config_hash': text})
+    text = report(load_table('toy', toy.path / 'benchmarks'), read_rows(toy.results), toy.path / 'configs')
+    assert 'the seeds of vanilla, 20 epochs, had different configs (aaa, bbb)' in text
+
+
+def test_mistakes_in_a_table(toy):
+    with pytest.raises(InputError, match="did you mean 'toy'"):
+        load_table('toi', toy.path / 'benchmarks')
+    with pytest.raises(InputError, match="no policy 'mixip'; did you mean 'mixup'"):
+        toy.main('run', 'toy', '--policies', 'mixip')
+    file = toy.path / 'benchmarks/bad.py'
+    file.write_text(TABLE.replace("vanilla=dict(type='Vanilla')", "vanilla=dict(type='CutMix')"))
+    with pytest.raises(InputError, match='name it after its type'):
+        load_table(file)
+    file.write_text(TABLE + 'seed = 3\n')
+    with pytest.raises(InputError, match="sets 'seed'; did you mean 'seeds'"):
+        load_table(file)
+
+
+def test_help_needs_no_torch():
+    code = (
+        'import sys\nfrom openmixup.cli import benchmark, make_configs\n'
+        'for tool in (benchmark, make_configs):\n'
+        '    try: tool.main(["--help"])\n'
+        '    except SystemExit: pass\n'
+        'sys.exit("torch" in sys.modules)'
+    )
+    environment = os.environ | {'PYTHONPATH': str(ROOT)}
+    assert subprocess.run([sys.executable, '-c', code], env=environment, stdout=subprocess.DEVNULL).returncode == 0

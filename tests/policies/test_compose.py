@@ -1,0 +1,119 @@
+import copy
+from math import sqrt
+
+import pytest
+import torch
+
+from openmixup.errors import InputError
+from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice, Vanilla
+from openmixup.registry import POLICIES
+
+IMAGES, LABELS = torch.randn(4, 3, 8, 8), torch.arange(4)
+
+
+def plan(policy, seed=0, epoch=0):
+    return policy(Batch(IMAGES, LABELS), Context(seed=seed, epoch=epoch))
+
+
+def chosen(policy, epoch=0, count=400):
+    members = list(policy.policies)
+    plans = [plan(policy, seed, epoch) for seed in range(count)]
+    return [sum(p.policy is member for p in plans) / count for member in members]
+
+
+def test_vanilla_is_the_batch_itself():
+    policy = Vanilla()
+    view = policy.mix(IMAGES, LABELS)
+    assert view.inputs is IMAGES
+    assert policy.rate == 0
+    assert torch.equal(view.mixture.soft(LABELS, 4), torch.eye(4))
+    assert torch.equal(view.masks, torch.ones(4, 1, 8, 8))
+
+
+@pytest.mark.parametrize('probs', [None, (0.1, 0.2, 0.7)])
+def test_members_come_at_their_rate(probs):
+    policy = RandomChoice([Mixup(), CutMix(), Vanilla()], probs)
+    for share, prob in zip(chosen(policy), probs or (1 / 3,) * 3, strict=True):
+        assert abs(share - prob) < 5 * sqrt(prob * (1 - prob) / 400)
+    assert policy.rate == pytest.approx(1 - (probs or (1 / 3,) * 3)[2])
+
+
+def test_epoch_windows_scale_the_rest_to_one():
+    policy = RandomChoice([Mixup(), CutMix(), Vanilla()], [0.5, 0.3, 0.2], [(0, 2), (1, None), (0, 3)])
+    assert policy.shares(0).tolist() == pytest.approx([5 / 7, 0, 2 / 7])
+    assert policy.shares(1).tolist() == pytest.approx([0.5, 0.3, 0.2])
+    assert policy.shares(2).tolist() == pytest.approx([0, 0.6, 0.4])
+    assert policy.shares(3).tolist() == pytest.approx([0, 1, 0])
+    assert chosen(policy, epoch=3, count=20) == [0, 1, 0]
+
+
+def test_nothing_is_mixed_in_an_epoch_without_members():
+    policy = RandomChoice([Mixup()], epochs=[(2, 4)])
+    assert policy.rate == 0
+    for epoch, mixed in ((0, False), (1, False), (2, True), (3, True), (4, False)):
+        found = plan(policy, epoch=epoch)
+        assert (found.policy is not policy) == mixed
+        assert torch.equal(found.views[0].inputs, IMAGES) != mixed
+        assert policy.finish(found, (), Context()) is found
+
+
+def test_choices_can_be_nested():
+    policy = RandomChoice([RandomChoice([Mixup(), Vanilla()]), CutMix()], [0.5, 0.5])
+    assert policy.rate == pytest.approx(0.75)
+    assert {type(plan(policy, seed).policy) for seed in range(40)} == {Mixup, Vanilla, CutMix}
+
+
+def test_finish_goes_to_the_member_that_made_the_plan():
+    class Finishing(Mixup):
+        def finish(self, plan, outputs, ctx):
+            return 'finished', outputs
+
+    policy = RandomChoice([Finishing()])
+    assert policy.finish(plan(policy), ('out',), Context()) == ('finished', ('out',))
+
+
+def test_needs_are_those_of_any_member():
+    class Attentive(Mixup):
+        needs = ('attention', 'pixels')
+
+    policy = RandomChoice([Mixup(), Attentive()])
+    assert policy.needs == ('attention', 'pixels')
+    with pytest.raises(InputError, match='needs attention of a network'):
+        policy.mix(IMAGES, LABELS)
+
+
+def test_built_from_a_config():
+    cfg = {
+        'type': 'RandomChoice',
+        'policies': [{'type': 'Mixup', 'alpha': 0.8}, {'type': 'CutMix'}, {'type': 'Vanilla'}],
+        'probs': [0.4, 0.4, 0.2],
+    }
+    before = copy.deepcopy(cfg)
+    policy = POLICIES.build(cfg)
+    assert cfg == before
+    assert policy.policies[0].alpha == 0.8
+    again = POLICIES.build(cfg)
+    assert repr(again) == repr(policy)
+    with pytest.raises(InputError, match="did you mean 'alpha'"):
+        POLICIES.build({'type': 'RandomChoice', 'policies': [{'type': 'Mixup', 'alhpa': 1}]})
+
+
+def test_eval_mode_reaches_the_members():
+    policy = RandomChoice([Mixup(), CutMix()]).eval()
+    assert not policy.policies[0].training
+    assert policy.mix(IMAGES, LABELS).inputs is IMAGES
+
+
+@pytest.mark.parametrize(('options', 'match'), [
+    ({'policies': []}, 'nothing to choose from'),
+    ({'probs': [0.5]}, '1 probs for 2 policies'),
+    ({'probs': [0.5, 0.6]}, 'sum to 1'),
+    ({'probs': [-0.5, 1.5]}, 'sum to 1'),
+    ({'probs': [float('nan'), 1.0]}, 'sum to 1'),
+    ({'epochs': [(0, 1)]}, '1 epochs for 2 policies'),
+    ({'epochs': [(0, 1), (3, 3)]}, '0 <= first < end'),
+    ({'policies': ['Mixup']}, r'dict\(type=...\)'),
+])  # fmt: skip
+def test_wrong_arguments_are_refused(options, match):
+    with pytest.raises(InputError, match=match):
+        RandomChoice(**options)

@@ -1,0 +1,297 @@
+"""Bugs that other libraries had, planted one by one: check_policy must report each by the check that is meant for it."""
+
+import functools
+import random
+
+import pytest
+import torch
+
+from openmixup.policies import CutMix, MaskPolicy, Mixture, Mixup, RandomChoice, View
+from openmixup.policies.base import pair_index, pair_weights
+from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.testing import CHECKS, PolicyCheckError, check_policy
+
+
+def changed(view, **fields):
+    values = {name: getattr(view, name) for name in ('inputs', 'mixture', 'lazy_masks')}
+    return View(**{**values, **fields})
+
+
+class ProbabilityTwice(Mixup):
+    """kornia: a share prob of the batches is chosen, and of these a share prob is mixed."""
+
+    def __init__(self, alpha=1.0, per='batch', pairing='permutation', prob=0.5):
+        super().__init__(alpha, per, pairing)
+        self.prob = prob
+
+    @property
+    def rate(self):
+        return self.prob
+
+    def plan(self, batch, ctx):
+        first, second = torch.rand(2, generator=ctx.rng).tolist()
+        return super().plan(batch, ctx) if max(first, second) < self.prob else self.unmixed(batch)
+
+
+class HiddenUnmixedRate(Mixup):
+    """A tenth of the batches is left alone and nothing says so."""
+
+    def plan(self, batch, ctx):
+        alone = torch.rand(1, generator=ctx.rng).item() < 0.1
+        return self.unmixed(batch) if alone else super().plan(batch, ctx)
+
+
+class SwappedProbs(RandomChoice):
+    """The probabilities are given to the wrong members."""
+
+    def shares(self, epoch):
+        return super().shares(epoch).flip(0)
+
+
+class SharedPlacement(CutMix):
+    """kornia: all boxes of a batch have one centre."""
+
+    def mask(self, batch, partner, lam, ctx):
+        height, width = batch.images.shape[-2:]
+        limit = torch.tensor([height, width])
+        centre = (torch.rand(1, 2, generator=ctx.rng) * limit).long()
+        half = ((1 - lam).sqrt()[:, None] * limit).long() // 2
+        return Boxes((centre - half).clamp(min=0), torch.minimum(centre + half, limit), (height, width))
+
+
+class SharedLam(Mixup):
+    """per='sample' draws one lam for the batch all the same."""
+
+    def draw_lam(self, count, rng):
+        return super().draw_lam(1, rng).expand(count)
+
+
+class InnerBox(CutMix):
+    """timm and mmpretrain: the box lies inside, but the draw of its corner leaves out the last place."""
+
+    def mask(self, batch, partner, lam, ctx):
+        limit = torch.tensor(batch.images.shape[-2:])
+        side = (limit * (0.2 + 0.6 * torch.rand(len(lam), 2, generator=ctx.rng))).long()
+        low = (torch.rand(len(lam), 2, generator=ctx.rng) * (limit - side)).long()  # + 1 is missing
+        return Boxes(low, low + side, tuple(limit.tolist()))
+
+
+class SwappedSides(CutMix):
+    """composer: height and width are swapped, so that the right of a wide image is never reached."""
+
+    def mask(self, batch, partner, lam, ctx):
+        height, width = batch.images.shape[-2:]
+        boxes = cutmix_boxes(lam, (width, height), ctx.rng)
+        limit = torch.tensor([height, width])
+        return Boxes(torch.minimum(boxes.low, limit), torch.minimum(boxes.high, limit), (height, width))
+
+
+class InvertedLabel(CutMix):
+    """kornia: the weight of the partner goes to the own label."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        return changed(view, mixture=Mixture(view.mixture.index, view.mixture.weight.flip(1)))
+
+
+class LamBeforeClipping(CutMix):
+    """The label is the drawn lam, although the border has cut off a part of the box."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        return changed(view, mixture=Mixture(view.mixture.index, pair_weights(lam, len(batch))))
+
+
+class TransposedMask(CutMix):
+    """The mask is that of the transposed picture."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        return changed(view, lazy_masks=lambda: view.masks.transpose(2, 3).reshape(view.masks.shape))
+
+
+class TwoPartners(Mixup):
+    """The label is mixed with that of another image than the picture."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        other = pair_index(torch.randperm(len(batch), generator=ctx.rng))
+        return changed(view, mixture=Mixture(other.to(partner.device), view.mixture.weight))
+
+
+class WritesIntoInputs(Mixup):
+    """timm: the batch itself is overwritten."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        batch.images.copy_(view.inputs)
+        return changed(view, inputs=batch.images)
+
+
+class WritesBack(Mixup):
+    """Overwrites the batch for a moment: another thread, or autograd, would see it."""
+
+    def view(self, batch, partner, lam, ctx):
+        batch.images.mul_(2).div_(2)
+        return super().view(batch, partner, lam, ctx)
+
+
+class TorchGlobal(Mixup):
+    """Draws from torch's global generator."""
+
+    def draw_lam(self, count, rng):
+        return torch.distributions.Beta(self.alpha, self.alpha).sample((count,)).double()
+
+
+class PythonGlobal(Mixup):
+    """Draws from python's global generator."""
+
+    def draw_lam(self, count, rng):
+        return torch.tensor([random.betavariate(self.alpha, self.alpha) for _ in range(count)], dtype=torch.float64)
+
+
+class HostRead(CutMix):
+    """Looks at the images, which stops the host until the device has caught up."""
+
+    def mask(self, batch, partner, lam, ctx):
+        if batch.images.amax() > 1e6:
+            lam = lam * 0
+        return super().mask(batch, partner, lam, ctx)
+
+
+class ManyKernels(Mixup):
+    """One kernel a sample."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        rows = [image.float().mul(2).div(2) for image in view.inputs]
+        return changed(view, inputs=torch.stack(rows).to(view.inputs.dtype))
+
+
+class OneSidedBeta(Mixup):
+    """lam from Beta(alpha, 1)."""
+
+    def draw_lam(self, count, rng):
+        return torch.rand(count, generator=rng, dtype=torch.float64) ** (1 / self.alpha)
+
+
+class OneSidedBetaBox(CutMix):
+    """The same where the weights do not show it."""
+
+    draw_lam = OneSidedBeta.draw_lam
+
+
+class MixesInEval(Mixup):
+    """Forgets about eval mode."""
+
+    def forward(self, batch, ctx):
+        return self.unmixed(batch) if len(batch) == 1 else self.plan(batch, ctx)
+
+
+class ChangesType(Mixup):
+    """The picture of half-precision images is float32."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        return changed(view, inputs=view.inputs.float())
+
+
+class UnevenWeights(Mixup):
+    """The weights do not sum to one, and no tag says so."""
+
+    def view(self, batch, partner, lam, ctx):
+        view = super().view(batch, partner, lam, ctx)
+        return changed(view, mixture=Mixture(view.mixture.index, view.mixture.weight * 0.9))
+
+
+class LabelsUnchecked(Mixup):
+    """Takes any labels."""
+
+    def mix(self, images, labels=None, rng=None, **options):
+        return super().mix(images, None, rng)
+
+
+class ForgetsArgument(Mixup):
+    """Stores another value than it was given."""
+
+    def __init__(self, alpha=1.0, per='batch', pairing='permutation', share=0.5):
+        super().__init__(alpha, per, pairing)
+        self.share = share * 2
+
+
+class Unpicklable(Mixup):
+    """Holds a function that a loader worker cannot get."""
+
+    def __init__(self, alpha=1.0, per='batch', pairing='permutation'):
+        super().__init__(alpha, per, pairing)
+        self.law = lambda x: x
+
+
+class HalfThePicture(MaskPolicy):
+    """A third party's own: takes the right half, always."""
+
+    def mask(self, batch, partner, lam, ctx):
+        height, width = batch.images.shape[-2:]
+        return Boxes(torch.tensor([[0, width // 2]]), torch.tensor([[height, width]]), (height, width))
+
+
+MUTANTS = {
+    ProbabilityTwice: 'mixes_at_its_rate',
+    HiddenUnmixedRate: 'mixes_at_its_rate',
+    functools.partial(SwappedProbs, probs=(0.2, 0.8)): 'members_are_chosen_by_their_probs',
+    functools.partial(SharedPlacement, per='sample'): 'per_means_what_it_says',
+    functools.partial(SharedLam, per='sample'): 'per_means_what_it_says',
+    InnerBox: 'every_pixel_has_its_turn',
+    SwappedSides: 'every_pixel_has_its_turn',
+    HalfThePicture: 'every_pixel_has_its_turn',
+    InvertedLabel: 'label_equals_pixels',
+    LamBeforeClipping: 'label_equals_pixels',
+    TwoPartners: 'label_equals_pixels',
+    TransposedMask: 'masks_equal_the_picture',
+    WritesIntoInputs: 'inputs_are_not_touched',
+    WritesBack: 'inputs_are_not_touched',
+    TorchGlobal: 'draws_come_from_the_generator',
+    PythonGlobal: 'draws_come_from_the_generator',
+    HostRead: 'nothing_is_read_from_the_device',
+    ManyKernels: 'few_operators_are_launched',
+    OneSidedBeta: 'lam_follows_its_law',
+    OneSidedBetaBox: 'lam_follows_its_law',
+    MixesInEval: 'eval_mode_never_mixes',
+    ChangesType: 'dtype_is_kept',
+    UnevenWeights: 'weights_are_sound',
+    LabelsUnchecked: 'wrong_inputs_are_refused',
+    ForgetsArgument: 'arguments_are_stored',
+    Unpicklable: 'copies_are_equal',
+}
+
+
+def name_of(mutant):
+    return getattr(mutant, 'func', mutant).__name__
+
+
+@pytest.mark.parametrize('mutant', MUTANTS, ids=name_of)
+def test_planted_bug_is_found(mutant):
+    (result,) = check_policy(mutant(), only=[MUTANTS[mutant]])
+    assert not result.ok
+    assert 'it stopped with' not in result.message  # found by what it shows, not by accident
+
+
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+def test_the_placement_check_sees_the_box_bug_in_both_modes(per):
+    assert check_policy(SharedPlacement(per=per), only=['per_means_what_it_says'])[0].ok == (per == 'batch')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('mutant', MUTANTS, ids=name_of)
+def test_planted_bug_is_found_among_all_checks(mutant):
+    with pytest.raises(PolicyCheckError, match=MUTANTS[mutant]):
+        check_policy(mutant(), raise_on_failure=True)
+
+
+def test_each_check_of_behaviour_has_a_mutant():
+    without = {
+        'identical_images_stay_identical', 'all_target_kinds_mix_alike', 'one_image_is_left_alone',
+        'memory_layout_does_not_matter', 'arguments_have_defaults', 'repr_can_be_built_again', 'state_can_be_loaded',
+        'it_is_documented',
+    }  # fmt: skip
+    assert set(CHECKS) - set(MUTANTS.values()) <= without
