@@ -42,23 +42,33 @@ def accepted_arguments(cls: Any) -> set[str] | None:
 class Registry(MMEngineRegistry):
     """A registry that resolves registered names only and checks arguments before it builds."""
 
+    def _find(self, key: str) -> Any:
+        """The class registered under ``key`` here or in a parent registry; None if there is none."""
+        self.import_from_location()
+        scope, name = self.split_scope_key(key)
+        registry: Any = self
+        while registry is not None:
+            if scope in (None, registry.scope) and name in registry.module_dict:
+                return registry.module_dict[name]
+            registry = registry.parent
+        return None
+
+    def knows(self, key: Any) -> bool:
+        """Whether a class is registered under ``key``."""
+        return isinstance(key, str) and self._find(key) is not None
+
     def get(self, key: str) -> Any:
         """The class registered under ``key`` here or in a parent registry.
 
         Raises:
             InputError: no such name, with the nearest known one.
         """
-        self.import_from_location()
-        scope, name = self.split_scope_key(key)
-        registry: Any = self
-        known: list[str] = []
-        while registry is not None:
-            if scope in (None, registry.scope) and name in registry.module_dict:
-                return registry.module_dict[name]
-            known += registry.module_dict
-            registry = registry.parent
+        found = self._find(key)
+        if found is not None:
+            return found
+        known = [*self.module_dict, *(self.parent.module_dict if self.parent is not None else ())]
         raise InputError(
-            f'type={key!r} is not a registered {self.name}{did_you_mean(name, known)} '
+            f'type={key!r} is not a registered {self.name}{did_you_mean(key, known)} '
             f'(known: {", ".join(sorted(known)[:12])}{", ..." if len(known) > 12 else ""}). '
             'List the module that registers it under custom_imports if it is your own.'
         )

@@ -52,7 +52,7 @@ def mix_gallery(
         >>> from openmixup.policies import CutMix
         >>> images, labels = torch.rand(4, 3, 32, 32), torch.arange(4)
         >>> mix_gallery(images, CutMix().mix(images, labels), labels, rows=2).shape
-        (260, 414, 3)
+        (260, 408, 3)
     """
     count = min(rows, len(view.mixture))
     index, weight = view.mixture.index[:count].cpu(), view.mixture.weight[:count].detach().float().cpu()
@@ -71,10 +71,11 @@ def mix_gallery(
         ]
         cells += [_cell(np.full_like(mixed[0], 255), [], shown, scale)] * (2 - shown)
         mask = np.full_like(mixed[0], 255) if masks is None else _grey(masks[row, 0])
-        lam = float(weight[row, 0])
-        cells.append(_cell(mask, [f'lam {lam:.2f}' if masks is not None else f'lam {lam:.2f}, no mask'], shown, scale))
-        parts = [f'{float(w):.2f} {names[s]}' for w, s in zip(weight[row], index[row].tolist(), strict=True)]
-        cells.append(_cell(mixed[row], parts[:shown], shown, scale))
+        lam = f'lam {float(weight[row, 0]):.2f}'
+        cells.append(_cell(mask, [lam if masks is not None else f'{lam}, no mask'], shown, scale))
+        parts = zip(LETTERS, weight[row].tolist(), index[row].tolist(), strict=False)
+        target = [f'{share:.2f} x {names[source] or letter}' for letter, share, source in parts]
+        cells.append(_cell(mixed[row], target[:shown], shown, scale))
         grid.append(np.concatenate(cells, 1))
     return np.concatenate(grid, 0)
 
@@ -129,11 +130,13 @@ def _cell(picture: np.ndarray, lines: Sequence[str], header_lines: int, scale: i
     big = picture.repeat(scale, 0).repeat(scale, 1)
     header = max(header_lines, 2) * LINE
     canvas: Any = np.full((header + big.shape[0] + GAP, big.shape[1] + GAP, 3), 255, np.uint8)
-    canvas[header : header + big.shape[0], GAP // 2 : GAP // 2 + big.shape[1]] = big
+    left, below, right = GAP // 2, header + big.shape[0], GAP // 2 + big.shape[1]
+    cv2.rectangle(canvas, (left - 1, header - 1), (right, below), (160, 160, 160), 1)  # where a mask is white
+    canvas[header:below, left:right] = big
     most = big.shape[1] // LETTER
     for number, line in enumerate(lines):
         text = line.strip().encode('ascii', 'replace').decode()  # the font knows no other letters
         text = text if len(text) <= most else f'{text[: most - 2]}..'
-        at = (GAP // 2, header - LINE * (len(lines) - 1 - number) - 4)
+        at = (left, header - LINE * (len(lines) - 1 - number) - 4)
         cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, FONT_SIZE, (0, 0, 0), 1, cv2.LINE_AA)
     return canvas

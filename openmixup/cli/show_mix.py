@@ -98,25 +98,29 @@ def _group(policy: MixPolicy, images: Tensor, names: list[str], lams: Sequence[f
     from openmixup.analysis.gallery import mix_gallery
 
     rows: list[np.ndarray] = []
-    labels = torch.arange(len(images))
-    for lam in lams:
-        _fix(policy, lam)
-        view = policy.mix(images, labels, torch.Generator().manual_seed(seed))
+    title, labels = repr(policy), torch.arange(len(images))
+    for number, lam in enumerate(lams if policy.rate > 0 else [1.0]):
+        # With a fixed lam the same place in all rows is easier to compare; without, the rows are several draws.
+        row_seed = seed if _fix(policy, lam) else seed + number
+        view = policy.mix(images, labels, torch.Generator().manual_seed(row_seed))
         rows.append(mix_gallery(images, view, labels, class_names=names, rows=1))
     grid = _stacked(rows)
-    return np.concatenate([_title(repr(policy), grid.shape[1]), grid])
+    return np.concatenate([_title(title, grid.shape[1]), grid])
 
 
-def _fix(policy: MixPolicy, lam: float) -> None:
-    """Let a policy and its members draw ``lam``, and no image meet itself; what draws otherwise is shown as it is."""
+def _fix(policy: MixPolicy, lam: float) -> bool:
+    """Let a policy and its members draw ``lam``, and no image meet itself; False if none of them draws a lam."""
     import torch
 
+    fixed = False
     for member in policy.modules():
         inner: Any = member
         if hasattr(member, 'draw_lam'):
             inner.draw_lam = lambda count, rng: torch.full((count,), lam, dtype=torch.float64)  # noqa: ARG005
+            fixed = True
         if hasattr(member, 'pairing'):
             inner.pairing = 'flip'
+    return fixed
 
 
 def _title(text: str, width: int) -> np.ndarray:

@@ -112,8 +112,7 @@ class _CIFAR(InMemoryDataset):
         data, labels = part.get(b'data'), part.get(self.label_key)
         if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
             raise InputError(f'{path}: b"data" is not a uint8 array of rows of 3072 values; fetch the file again.')
-        whole = isinstance(labels, list) and all(isinstance(x, int) for x in labels)
-        if not whole or len(labels) != len(data):
+        if not isinstance(labels, list) or len(labels) != len(data) or not all(isinstance(x, int) for x in labels):
             raise InputError(
                 f'{path}: {self.label_key!r} is not a list of {len(data)} whole numbers; fetch the file again.'
             )

@@ -43,6 +43,7 @@ def read_image(path: str | os.PathLike) -> Tensor:
     Raises:
         InputError: the file is missing, damaged, no image, or has over 178 million pixels; with path and reason.
     """
+    import PIL
     from PIL import Image
 
     try:
@@ -68,6 +69,10 @@ def read_image(path: str | os.PathLike) -> Tensor:
                 return _with_pil(picture)
     except MemoryError:
         raise
+    except PIL.UnidentifiedImageError as error:
+        raise InputError(
+            f'{path} cannot be decoded (no known image format); replace the file or take it out.'
+        ) from error
     except Exception as error:  # PIL's plug-ins raise nearly anything on a damaged file
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         reason = lines[0].split('.cpp:')[-1].partition(', ')[2] or lines[0] if '.cpp:' in lines[0] else lines[0]

@@ -55,6 +55,9 @@ class ImageFiles(Dataset):
         on_error: str | None = None,
         bad_image_budget: int = 10,
     ) -> None:
+        import PIL.Image  # noqa: F401  imported here, so that forked workers need not
+        import torchvision.transforms.v2  # noqa: F401
+
         self.paths = list(paths)
         self.labels = torch.as_tensor(labels, dtype=torch.int64)
         self.classes: tuple[str, ...] = tuple(classes)

@@ -16,18 +16,29 @@ from openmixup.randomness import keyed_generator
 
 __all__ = ['BatchLoader', 'build_dataloader']
 
+_GRACE = 120  # seconds from SIGTERM to the end of a worker
+
 
 class BatchLoader(DataLoader):
     """A ``DataLoader`` that passes the epoch on, and an error of a worker as the one sentence that it was there."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return self._plain_errors(super().__iter__())
 
-    @staticmethod
-    def _plain_errors(batches: Iterator[Any]) -> Iterator[Any]:
+    def close(self) -> None:
+        """End the worker processes now; the next iteration starts new ones. Call it at the end of a run.
+
+        Left to the garbage collector after an exception, they may be waited for by torch for several seconds.
+        """
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+    def _plain_errors(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
             yield from batches
         except InputError as error:
+            self.close()
             sentence = str(error).rpartition('InputError: ')[2].strip()  # torch puts the worker's traceback before it
             raise InputError(sentence) from error
 
@@ -55,10 +66,15 @@ def _as_batch(samples: Any) -> Any:
 
 
 def _start_worker(worker: int) -> None:
-    """One thread, and the signals that end a run are left to the main process, which ends its workers itself."""
+    """One thread, and the signals that end a run are left to the main process, which ends its workers itself.
+
+    SIGTERM may also come from torch, which ends a stuck worker by it; so it ends the worker after a delay in which the
+    main process can save its state.
+    """
     torch.set_num_threads(1)
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, 'alarm'):
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 def build_dataloader(
@@ -99,7 +115,13 @@ def build_dataloader(
     """
     if num_workers < 0:
         raise InputError(f'num_workers={num_workers}: give 0 or more.')
-    shared = {'shuffle': shuffle, 'seed': seed, 'rank': rank, 'world_size': world_size, 'start_batch': start_batch}
+    shared: dict[str, Any] = {
+        'shuffle': shuffle,
+        'seed': seed,
+        'rank': rank,
+        'world_size': world_size,
+        'start_batch': start_batch,
+    }
     length = len(dataset)  # type: ignore[arg-type]
     sampler: EpochBatchSampler | InfiniteBatchSampler
     if infinite:
@@ -107,12 +129,11 @@ def build_dataloader(
         sampler = InfiniteBatchSampler(length, batch_size, carry_epoch=carry, **shared)
     else:
         sampler = EpochBatchSampler(length, batch_size, drop_last=drop_last, **shared)
-    in_memory = isinstance(dataset, InMemoryDataset)
-    workers = 0 if in_memory else num_workers
-    on_cpu = not in_memory or dataset.device.type == 'cpu'
+    workers = 0 if isinstance(dataset, InMemoryDataset) else num_workers
+    on_cpu = not isinstance(dataset, InMemoryDataset) or dataset.device.type == 'cpu'
     return BatchLoader(
         dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=_as_batch,
         pin_memory=on_cpu and torch.cuda.is_available(),

@@ -141,9 +141,14 @@ class InfiniteBatchSampler:
         self.rank, self.world_size = rank, world_size
         self.start_batch, self.carry_epoch = start_batch, carry_epoch
 
+    def __len__(self) -> int:
+        """Batches in one pass over the samples, at least 1; the stream itself does not end."""
+        return max(self.length // (self.batch_size * self.world_size), 1)
+
     def __iter__(self) -> Iterator[list[int]]:
         position = self.start_batch * self.batch_size * self.world_size + self.rank
-        epoch, batch = -1, []
+        epoch = -1
+        batch: list[int] = []
         order = torch.empty(0)
         while True:
             if position // self.length != epoch:

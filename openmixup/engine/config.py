@@ -71,6 +71,7 @@ def load_config(
         raise InputError(f'config {path} cannot be read ({type(error).__name__}: {reason}).') from error
     for key in [key for key in config if key.startswith('_')]:
         del config[key]  # helper variables of the file
+    config.setdefault('default_scope', 'openmixup')
     if policy is not None:
         use_policy(config, policy)
     if data is not None:
@@ -138,10 +139,9 @@ def _settable(place: Any, parents: list[str]) -> set[str]:
     if len(parents) == 1 and parents[0].endswith('_dataloader'):
         return LOADER_KEYS
     for known in vars(registry).values():
-        if isinstance(known, registry.Registry) and 'type' in place:
-            known.import_from_location()
-            if place['type'] in known.module_dict:
-                return registry.accepted_arguments(known.module_dict[place['type']]) or set()
+        if isinstance(known, registry.Registry) and known.knows(place.get('type')):
+            accepted = registry.accepted_arguments(known.get(place['type'])) or set()
+            return accepted | (WRAPPER_KEYS if known is registry.OPTIM_WRAPPERS else set())
     return set()
 
 

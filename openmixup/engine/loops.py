@@ -198,6 +198,7 @@ class IterLoop(TrainLoop):
         self.dataloader.start_at(self.iter)
         batches = iter(self.dataloader)
         while self.iter < self._max_iters:
+            self.epoch = self.iter // len(self.dataloader)
             self.step(next(batches))
             self.evaluate()
             self.after_step_hooks()

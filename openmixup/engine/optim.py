@@ -88,10 +88,13 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, paramwise_cfg or {'bypass_duplicate': True})
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: Any = None) -> None:
-        """Collect groups as mmengine does; the outermost call joins them."""
-        super().add_params(params, module, prefix, is_dcn_module)
+        """Collect groups as mmengine does; the outermost call joins them and leaves out frozen parts."""
         if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
             return
+        for name, child in module.named_children():
+            if any(parameter.requires_grad for parameter in child.parameters()):
+                super().add_params(params, child, name, is_dcn_module)
         joined: dict[tuple, dict] = {}
         for group in params:
             options = {key: value for key, value in group.items() if key != 'params'}

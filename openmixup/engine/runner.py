@@ -101,7 +101,12 @@ class Runner(MMEngineRunner):
     def train(self) -> nn.Module:
         """The whole run, or what is left of it."""
         self._started = time.perf_counter()
-        return super().train()
+        try:
+            return super().train()
+        finally:
+            for loop in (self._train_loop, self._val_loop):
+                if hasattr(loop, 'dataloader'):
+                    loop.dataloader.close()  # ends its worker processes
 
     def dataset(self, part: str) -> Any:
         """The data set of 'train', 'val' or 'test', built once; equal configs share one."""

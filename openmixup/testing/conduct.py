@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,18 +74,19 @@ def wrong_inputs_are_refused(policy: MixPolicy) -> str | None:
         'a list of labels': [0, 1, 2, 3],
     }
     for name, given in wrong.items():
-        message = _refusal(name, lambda given=given: policy.mix(images, given))
+        message = _refusal(name, policy, images, given)
         require(FORMS in message, f'{name} are refused, but the message does not name the accepted forms: {message}')
-    _refusal('an unknown target kind', lambda: policy.mix(images, labels, target='nothing'))
+    _refusal('an unknown target kind', policy, images, labels, target='nothing')
     for name, bad in (('uint8 images', (images * 9).byte()), ('images of three dimensions', images[0])):
-        message = _refusal(name, lambda bad=bad: policy.mix(bad, labels))
+        message = _refusal(name, policy, bad, labels)
         require('(N, C, H, W)' in message, f'{name} are refused, but the message does not name (N, C, H, W): {message}')
     return None
 
 
-def _refusal(name: str, call: Callable[[], Any]) -> str:
+def _refusal(name: str, policy: MixPolicy, images: Tensor, labels: Any, **options: Any) -> str:
+    """The message by which ``mix`` refuses."""
     try:
-        call()
+        policy.mix(images, labels, **options)
     except InputError as error:
         return str(error)
     except Exception as error:
@@ -108,12 +109,13 @@ def draws_come_from_the_generator(policy: MixPolicy) -> str | None:
                 policy.mix(images, labels)  # without a generator: a private stream
                 changed = [name for name, state in _states().items() if not _equal_states(state, before[name])]
                 require(not changed, f'the global random state of {", ".join(changed)} was advanced')
-            require(_same(*found), 'the same generator state gives another mixture: a global random state has a part')
+            require(
+                _same(found[0], found[1]),
+                'the same generator state gives another mixture: a global random state has a part',
+            )
             pictures.append(found[0].inputs)
     if policy.rate > 0:
-        require(
-            any(not torch.equal(pictures[0], other) for other in pictures[1:]), 'six seeds give the same picture'
-        )
+        require(any(not torch.equal(pictures[0], other) for other in pictures[1:]), 'six seeds give the same picture')
     return None
 
 

@@ -33,9 +33,10 @@ def arguments_have_defaults(policy: MixPolicy) -> str | None:
     bare = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     require(not bare, f'no default for {", ".join(bare)}')
     require(len(parameters) <= MOST_ARGUMENTS, f'{len(parameters)} arguments, at most {MOST_ARGUMENTS} are allowed')
-    type(policy)()
+    cls: Any = type(policy)
+    cls()
     try:
-        type(policy)(no_such_argument=1)
+        cls(no_such_argument=1)
     except (TypeError, InputError):
         return None
     raise PolicyCheckError('an unknown argument is not refused')
@@ -82,7 +83,7 @@ def _built(node: ast.expr, classes: dict[str, Any]) -> Any:
 
 @_static
 def copies_are_equal(policy: MixPolicy) -> str | None:
-    """deepcopy and pickle give an equal policy: loader workers get theirs that way."""
+    """Deepcopy and pickle give an equal policy: loader workers get theirs that way."""
     for how, copied in (('deepcopy', copy.deepcopy), ('pickle', lambda given: pickle.loads(pickle.dumps(given)))):
         try:
             again = copied(policy)

@@ -43,6 +43,6 @@ def _choices() -> dict[str, MixPolicy]:
     return {
         'RandomChoice-uneven': RandomChoice([mixup, cutmix], probs=[0.2, 0.8]),
         'RandomChoice-vanilla': RandomChoice([mixup, cutmix, vanilla], probs=[0.3, 0.2, 0.5]),
-        'RandomChoice-epochs': RandomChoice([mixup, cutmix, vanilla], probs=[0.5, 0.3, 0.2], epochs=[(0, 2), (1, None), (0, 3)]),
+        'RandomChoice-epochs': RandomChoice([mixup, cutmix, vanilla], [0.5, 0.3, 0.2], [(0, 2), (1, None), (0, 3)]),
         'RandomChoice-pause': RandomChoice([mixup], epochs=[(2, 4)]),
     }  # fmt: skip

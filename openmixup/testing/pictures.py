@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -17,14 +18,11 @@ SIZES = ((8, 8), (7, 11), (32, 32), (16, 24))
 
 def _cases(policy: MixPolicy) -> Iterator[tuple[str, torch.dtype, Plan, View]]:
     """Views of origin images over sizes, batch sizes, types and seeds."""
-    seed = 0
-    for height, width in SIZES:
-        for size in (2, 3, 5, 8):
-            for dtype in (torch.float32, torch.bfloat16):
-                for seed in range(seed, seed + 2):
-                    plan = draw(policy, origin_images(size, height, width, dtype), seed=seed)
-                    for view in plan.views:
-                        yield f'{size} images of {height}x{width}, {dtype}, seed {seed}', dtype, plan, view
+    cases = itertools.product(SIZES, (2, 3, 5, 8), (torch.float32, torch.bfloat16), range(2))
+    for seed, ((height, width), size, dtype, _) in enumerate(cases):
+        plan = draw(policy, origin_images(size, height, width, dtype), seed=seed)
+        for view in plan.views:
+            yield f'{size} images of {height}x{width}, {dtype}, seed {seed}', dtype, plan, view
 
 
 def _flat(view: View, atol: float) -> Tensor:

@@ -12,7 +12,17 @@ from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Plan, View
 from openmixup.randomness import keyed_generator
 
-__all__ = ['SIGMAS', 'draw', 'draws', 'has_partner', 'origin_images', 'random_images', 'scattered', 'shares', 'tolerance']
+__all__ = [
+    'SIGMAS',
+    'draw',
+    'draws',
+    'has_partner',
+    'origin_images',
+    'random_images',
+    'scattered',
+    'shares',
+    'tolerance',
+]
 
 SIGMAS = 5.0  # a fair policy is blamed once in a million draws of the seeds, and the seeds are fixed
 

@@ -39,10 +39,8 @@ def test_equals_timm_for_the_same_draws(method, mode, correct, monkeypatch):
     uses_cutmix = np.full(6, method == 'cutmix')
     theirs._params_per_batch = lambda: (float(lams[0]), method == 'cutmix')
     theirs._params_per_elem = lambda size: (lams.numpy().astype(np.float32), uses_cutmix)
-    queue = iter(torch.cat([boxes.low, boxes.high], 1).tolist())
-    monkeypatch.setattr(
-        timm.data.mixup, 'rand_bbox', lambda *_, **__: (lambda t, l, b, r: (t, b, l, r))(*next(queue))
-    )
+    queue = iter(torch.stack([boxes.low, boxes.high], 2).flatten(1).tolist())  # top, bottom, left, right
+    monkeypatch.setattr(timm.data.mixup, 'rand_bbox', lambda *_, **__: next(queue))
     expected, expected_target = theirs(IMAGES.clone(), LABELS)
 
     ours = TimmMixup(**options)

@@ -15,3 +15,90 @@ POLICIES_BY_NAME = default_policies()
 @pytest.mark.parametrize('name', POLICIES_BY_NAME)
 def test_policy_does_what_it_says(name, check):
     CHECKS[check](POLICIES_BY_NAME[name])
+
+
+def test_every_registered_policy_is_swept():
+    assert {type(policy).__name__ for policy in POLICIES_BY_NAME.values()} == set(POLICIES.module_dict)
+    assert {'CutMix-per=sample', 'Mixup-pairing=flip', 'RandomChoice-uneven'} <= set(POLICIES_BY_NAME)
+
+
+def test_a_policy_may_be_exempt_for_a_reason():
+    class Exempt(Mixup):
+        """Exempt from one check."""
+
+        exempt = {'weights_are_sound': 'it is a test'}
+
+        def view(self, batch, partner, lam, ctx):
+            raise AssertionError('not called')
+
+    (result,) = check_policy(Exempt, only=['weights_are_sound'])
+    assert result.ok
+    assert result.message == 'exempt: it is a test'
+
+
+def test_a_policy_that_needs_a_network_is_checked_without_one_only():
+    class Attentive(Mixup):
+        """Needs attention."""
+
+        needs = ('attention',)
+
+    results = {result.name: result for result in check_policy(Attentive)}
+    assert results['weights_are_sound'].message == 'not run: it needs attention of a network'
+    assert results['repr_can_be_built_again'].message == ''
+
+
+def test_all_that_is_off_is_in_the_error():
+    class Odd(Mixup):
+        paper = ''
+
+    Odd.__doc__ = None
+    with pytest.raises(PolicyCheckError, match='fails 1 of 2 checks:\n  it_is_documented: the class has no docstring'):
+        check_policy(Odd(), only=['it_is_documented', 'eval_mode_never_mixes'], raise_on_failure=True)
+
+
+def test_a_policy_that_breaks_is_reported_and_the_other_checks_go_on():
+    class Broken(Mixup):
+        def view(self, batch, partner, lam, ctx):
+            raise KeyError('lost')
+
+    results = check_policy(Broken, only=['weights_are_sound', 'eval_mode_never_mixes'])
+    assert [result.ok for result in results] == [False, True]
+    assert "it stopped with KeyError: 'lost'" in results[0].message
+
+
+def test_checks_leave_the_policy_and_the_global_state_alone():
+    policy = Mixup().eval()
+    state, before = torch.get_rng_state(), dict(vars(policy))
+    check_policy(policy, only=['draws_come_from_the_generator', 'eval_mode_never_mixes'])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert dict(vars(policy)) == before
+
+
+def test_wrong_use_is_one_sentence():
+    with pytest.raises(InputError, match="did you mean 'weights_are_sound'"):
+        check_policy(Mixup, only=['weights_are_sond'])
+    with pytest.raises(InputError, match='no mixing policy'):
+        check_policy(torch.nn.Linear(1, 1))
+    assert issubclass(Mixup, MixPolicy)
+
+
+def test_operators_are_counted_without_views_allocations_and_host_copies():
+    class Counted(Mixup):
+        def forward(self, batch, ctx):
+            torch.zeros(4).to(batch.images.device)[:, None].expand(-1, 2)  # a copy from the host and two views
+            torch.empty_like(batch.images)
+            batch.images.add(1).mul(2)
+            return self.unmixed(batch)
+
+    images, labels = torch.zeros(4, 3, 8, 8, device='meta'), torch.zeros(4, dtype=torch.long, device='meta')
+    unmixed = count_operators(Mixup().eval(), images, labels)
+    assert count_operators(Counted(), images, labels) == unmixed + 2
+    assert 0 < count_operators(Mixup(), images, labels) <= 3
+
+
+def test_the_limit_of_operators_is_an_argument():
+    (result,) = check_policy(Mixup, only=['few_operators_are_launched'], operators=0)
+    assert result.ok  # 0 and None: the default
+    policy = Mixup()
+    with pytest.raises(PolicyCheckError, match='at most 0'):
+        CHECKS['few_operators_are_launched'](policy, limit=0)

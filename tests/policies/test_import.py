@@ -16,7 +16,9 @@ print(json.dumps([name for name in heavy if name in sys.modules]))
 
 @pytest.mark.parametrize('module', ['openmixup.policies', 'openmixup.testing', 'openmixup.policies.adapters'])
 def test_policies_load_nothing_heavy(module):
-    done = subprocess.run([sys.executable, '-c', CODE.format(module=module)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, '-c', CODE.format(module=module)], capture_output=True, text=True, check=True
+    )
     assert json.loads(done.stdout) == []
 
 

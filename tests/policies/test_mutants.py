@@ -1,4 +1,4 @@
-"""Bugs that other libraries had, planted one by one: check_policy must report each by the check that is meant for it."""
+"""Bugs that other libraries had, planted one by one: each must be reported by the check that is meant for it."""
 
 import functools
 import random

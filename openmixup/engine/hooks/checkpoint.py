@@ -74,7 +74,7 @@ class CheckpointHook(Hook):
         if runner.best and score <= runner.best[self.save_best]:
             return
         loop = runner.train_loop
-        plain = {key: value for key, value in metrics.items() if isinstance(value, float)}
+        plain = {key: value for key, value in metrics.items() if isinstance(value, float) and key != 'seconds'}
         runner.best = {**plain, 'epoch': loop.epoch, 'iter': loop.iter}
         if runner.rank == 0:
             content = {'state_dict': learner_of(runner).state_dict(), 'best': runner.best, 'meta': runner.meta()}

@@ -1,0 +1,52 @@
+"""A run small enough for every test: a few digits, LeNet-sized network, seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONFIG = """
+default_scope = 'openmixup'
+randomness = dict(seed=0)
+data_preprocessor = dict(
+    type='BatchPreprocessor', mean=(0.3,), std=(0.4,), train=[dict(type='RandomCrop', size=8, padding=1)], test=[])
+train_dataloader = dict(dataset=dict(type='Digits', split='train', per_class=8), batch_size=16)
+val_dataloader = dict(dataset=dict(type='Digits', split='test', per_class=10), batch_size=50)
+test_dataloader = val_dataloader
+val_evaluator = [dict(type='ClassificationMetric', topk=(1, 5))]
+test_evaluator = val_evaluator
+model = dict(
+    type='MixClassifier', backbone=dict(type='CifarResNet', depth=8, width=4, in_channels=1),
+    head=dict(type='LinearHead', num_classes=None, dropout=0.2), loss=dict(type='SoftCrossEntropy'),
+    policy=dict(type='RandomChoice', policies=[dict(type='Mixup'), dict(type='CutMix')]), teacher=dict(decay=0.9))
+train_cfg = dict(type='EpochLoop', max_epochs=3)
+val_cfg = dict(type='EvalLoop')
+test_cfg = dict(type='EvalLoop')
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=3, eta_min=0.0, by_epoch=True)]
+default_hooks = dict(
+    log=dict(type='LogHook', interval=2), checkpoint=dict(type='CheckpointHook', interval=1, keep=2),
+    gallery=dict(type='MixGalleryHook'), summary=dict(type='SummaryHook'))
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
+"""
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / 'tiny.py'
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def train(config_file: Path, tmp_path: Path):
+    """Train in this process: ``train('name', 'key=value', ..., argv=[...])`` returns the work dir."""
+    from openmixup.cli.train import main
+
+    def run(name: str, *options: str, argv: tuple[str, ...] = ()) -> Path:
+        arguments = [str(config_file), '--work-dir', str(tmp_path / name), *argv]
+        main([*arguments, '--cfg-options', *options] if options else arguments)
+        return tmp_path / name
+
+    return run

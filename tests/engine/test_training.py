@@ -1,0 +1,179 @@
+"""The main job from end to end, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.errors import InputError
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(path)['state_dict']
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_writes_all_its_files(train):
+    work = train('run')
+    summary = json.loads((work / 'summary.json').read_text())
+    assert summary['epochs'] == 3
+    assert summary['steps'] == 15
+    assert summary['seed'] == 0
+    assert 0 <= summary['last']['top1'] <= 100
+    assert {'top1', 'top5', 'loss', 'ece', 'teacher/top1', 'per_class'} <= set(summary['last'])
+    assert len(summary['last']['per_class']) == 10
+    history = json.loads((work / 'history.json').read_text())
+    assert [entry['epoch'] for entry in history] == [1, 2, 3]
+    scores = sorted(entry['val/top1'] for entry in history)
+    assert summary['median_last10']['top1'] == scores[1]
+    assert summary['best']['top1'] == scores[2]
+    assert sorted(path.name for path in work.glob('*.pth')) == ['best.pth', 'epoch_2.pth', 'epoch_3.pth']
+    assert (work / 'mix_gallery.png').stat().st_size > 0
+    assert list(work.glob('*/vis_data/events.out.*'))
+    assert list(work.glob('*/environment.json'))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train):
+    first, again, other = train('a'), train('b'), train('c', argv=('--seed', '1'))
+    assert same(weights(first / 'epoch_3.pth'), weights(again / 'epoch_3.pth'))
+    assert not same(weights(first / 'epoch_3.pth'), weights(other / 'epoch_3.pth'))
+
+
+@pytest.mark.parametrize('step', [1, 4, 5, 8, 14])
+def test_a_run_cut_at_any_step_continues_bit_for_bit(train, step, monkeypatch):
+    """In the middle of an epoch, at its end, and with gradients half accumulated (2 micro-batches a step)."""
+    options = ('default_hooks.checkpoint.by_epoch=False', 'optim_wrapper.accumulative_counts=1')
+    whole = train('whole', *options)
+
+    class Cut(Exception):
+        pass
+
+    from openmixup.engine.loops import TrainLoop
+
+    plain = TrainLoop.step
+
+    def cut(self, batch):
+        if self.iter == step:
+            raise Cut
+        plain(self, batch)
+
+    monkeypatch.setattr(TrainLoop, 'step', cut)
+    with pytest.raises(Cut):
+        train('cut', *options)
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    resumed = train('cut', *options, argv=('--resume',))
+    first, second = read_checkpoint(whole / 'iter_15.pth'), read_checkpoint(resumed / 'iter_15.pth')
+    assert same(first['state_dict'], second['state_dict'])
+    assert [entry['val/top1'] for entry in first['history']] == [entry['val/top1'] for entry in second['history']]
+    assert first['best'] == second['best']
+
+
+def test_a_run_by_steps_continues_bit_for_bit(train, monkeypatch):
+    options = (
+        "train_cfg={'type': 'IterLoop', 'max_iters': 12, 'val_interval': 6}", 'default_hooks.checkpoint.interval=4',
+        "param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': 12, 'by_epoch': False}]",
+    )  # fmt: skip
+    whole = train('whole', *options)
+    from openmixup.engine.loops import TrainLoop
+
+    plain = TrainLoop.step
+    monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 9 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train('cut', *options)
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    resumed = train('cut', *options, argv=('--resume',))
+    assert same(weights(whole / 'iter_12.pth'), weights(resumed / 'iter_12.pth'))
+    assert json.loads((resumed / 'summary.json').read_text())['steps'] == 12
+
+
+def test_resume_refuses_another_seed_or_batch_size(train):
+    train('run')
+    with pytest.raises(InputError, match='seed=0, this run has 5'):
+        train('run', argv=('--resume', '--seed', '5'))
+    with pytest.raises(InputError, match='batch_size=16, this run has 8'):
+        train('run', 'train_dataloader.batch_size=8', argv=('--resume',))
+
+
+def test_resume_passes_over_a_damaged_checkpoint(train, capsys):
+    work = train('run')
+    newest = work / 'epoch_3.pth'
+    before = weights(newest)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    again = train('run', argv=('--resume',))
+    assert same(weights(again / 'epoch_3.pth'), before)
+
+
+def test_the_policy_of_the_command_line_replaces_that_of_the_config(train):
+    work = train('run', 'model.policy.alpha=0.5', argv=('--policy', 'CutMix'))
+    assert json.loads((work / 'summary.json').read_text())['policy'].startswith('CutMix(alpha=0.5')
+
+
+def test_mixed_precision_on_the_cpu_trains(train):
+    work = train('run', argv=('--amp',))
+    assert all(value.isfinite().all() for value in weights(work / 'epoch_3.pth').values())
+
+
+def test_training_learns(train):
+    options = ('train_dataloader.dataset.per_class=80', 'train_cfg.max_epochs=6', 'param_scheduler.0.T_max=6')
+    summary = json.loads((train('run', *options) / 'summary.json').read_text())
+    assert summary['last']['top1'] > 60
+
+
+def test_load_from_starts_a_new_run_from_given_weights(train):
+    first = train('first')
+    second = train('second', 'optim_wrapper.optimizer.lr=0', argv=('--load-from', str(first / 'best.pth')))
+    ours, theirs = weights(second / 'epoch_3.pth'), weights(first / 'best.pth')
+    assert torch.equal(ours['student.heads.main.fc.weight'], theirs['student.heads.main.fc.weight'])
+
+
+def test_a_non_finite_loss_ends_the_run_with_one_sentence(train):
+    with pytest.raises(InputError, match=r'the loss became (nan|inf).*learning rate'):
+        train('run', 'optim_wrapper.optimizer.lr=1e12')
+
+
+def test_accumulation_updates_the_teacher_once_per_optimizer_step(train, monkeypatch):
+    from openmixup.models import MixClassifier
+
+    calls = []
+    plain = MixClassifier.update_teacher
+    monkeypatch.setattr(MixClassifier, 'update_teacher', lambda self: (calls.append(1), plain(self)))
+    train('run', 'optim_wrapper.accumulative_counts=5')
+    assert len(calls) == 3
+
+
+def test_nothing_is_read_from_the_device_between_logs(train, monkeypatch):
+    """Each host read stops an accelerator's queue: only the log may, once per interval."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from openmixup.engine.loops import TrainLoop
+
+    reads: list[int] = []
+
+    class Reads(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.is_nonzero.default):
+                reads.append(1)
+            return func(*args, **(kwargs or {}))
+
+    plain = TrainLoop.step
+    counts: list[int] = []
+
+    def step(self, batch):
+        before = len(reads)
+        if self.iter < 8:
+            with Reads():
+                plain(self, batch)
+            counts.append(len(reads) - before)
+        else:
+            plain(self, batch)
+
+    monkeypatch.setattr(TrainLoop, 'step', step)
+    train('run', 'default_hooks.log.interval=100', argv=('--policy', 'Vanilla'))
+    assert counts[1:] == [0] * 7
