@@ -29,6 +29,17 @@ def learner_of(runner: Any) -> Any:
     return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
+def seed_noise(seed: int) -> None:
+    """Set torch's global streams, which dropout and stochastic depth draw from.
+
+    ``torch.manual_seed`` would do it too, but without a GPU it stores a stack trace for each kind of accelerator in
+    each call: about a millisecond and a few kilobytes a step.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(seed)
+
+
 class TrainLoop(BaseLoop):
     """What both training loops share: one step, the position in the run, and evaluation when it is due.
 
@@ -71,8 +82,7 @@ class TrainLoop(BaseLoop):
             seed=runner.seed, step=self.iter, rank=runner.rank, epoch=self.epoch, progress=self.iter / self.max_iters
         )
         learner.context = learner.data_preprocessor.context = context
-        # dropout and stochastic depth draw from torch's global stream
-        torch.manual_seed(derive_seed(runner.seed, 'noise', self.iter, runner.rank))
+        seed_noise(derive_seed(runner.seed, 'noise', self.iter, runner.rank))
         runner.call_hook('before_train_iter', batch_idx=self.iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         self.images += len(batch['labels'])

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from openmixup.errors import InputError
-from openmixup.policies import MixPolicy, Mixup
+from openmixup.policies import CutMix, MixPolicy, Mixup
 from openmixup.registry import POLICIES
 from openmixup.testing import CHECKS, PolicyCheckError, check_policy, count_operators, default_policies
 
@@ -102,3 +102,8 @@ def test_the_limit_of_operators_is_an_argument():
     policy = Mixup()
     with pytest.raises(PolicyCheckError, match='at most 0'):
         CHECKS['few_operators_are_launched'](policy, limit=0)
+
+
+@pytest.mark.parametrize('policy', [CutMix(8.0, 'sample'), CutMix(0.05), Mixup(0.01), Mixup(9999)], ids=repr)
+def test_far_arguments_raise_no_false_alarm(policy):
+    check_policy(policy, only=['lam_follows_its_law', 'every_pixel_has_its_turn'], raise_on_failure=True)
