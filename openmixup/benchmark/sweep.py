@@ -43,7 +43,7 @@ class Sweep:
         runs: Sequence[Run],
         results: str | Path,
         jobs: int = 1,
-        trainer: Sequence[str] = (sys.executable, 'tools/train.py'),
+        trainer: Sequence[str] = (sys.executable, '-m', 'openmixup', 'train'),
         say: Callable[[str], None] = print,
         patience: float = 60.0,
     ) -> None:
@@ -135,7 +135,7 @@ class Sweep:
         self.say(f'[{self._done + len(self.failures)}/{self.total}] {text}{eta}')
 
     def _stop(self) -> None:
-        """SIGTERM to all runs, which save and end; SIGKILL to those that have not after ``patience`` seconds."""
+        """SIGTERM to all runs, SIGKILL to those still there after ``patience`` seconds; they are continued later."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for _, process, _, _ in self._running:
                 if process.poll() is None:

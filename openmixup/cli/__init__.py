@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from openmixup.errors import InputError, did_you_mean
 
-__all__ = ['main', 'run']
+__all__ = ['find_modules_here', 'main', 'run']
+
+
+def find_modules_here() -> None:
+    """Let modules of the user in the working directory be imported: those of custom_imports or MODULE:CLASS."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def run(name: str, argv: Sequence[str] | None = None) -> None:
     """Run one command; a mistake of the user ends it with one sentence and exit code 2."""
     command = importlib.import_module(f'openmixup.cli.{name}')
+    find_modules_here()
     try:
         sys.exit(command.main(argv))
     except InputError as error:

@@ -42,7 +42,10 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = (sys.executable, 'tools/train.py')) -> int:
+TRAINER = (sys.executable, '-m', 'openmixup', 'train')
+
+
+def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = TRAINER) -> int:
     """Run the tool.
 
     Args:

@@ -54,12 +54,9 @@ def _policy(name: str) -> MixPolicy:
 
     if not name.endswith('.py'):
         return POLICIES.build({'type': name})
-    from mmengine.config import Config
+    from openmixup.engine.config import load_config
 
-    try:
-        policy = Config.fromfile(name).get('model', {}).get('policy')
-    except FileNotFoundError as error:
-        raise InputError(f'{name} does not exist: give a config file or the name of a policy.') from error
+    policy = load_config(name)['model'].get('policy')
     if policy is None:
         raise InputError(f'{name} has no model.policy to show: give a config of a MixClassifier.')
     return POLICIES.build(policy)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
-import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from openmixup.cli import find_modules_here
 from openmixup.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
@@ -73,11 +72,10 @@ def _policy(name: str, arguments: dict[str, Any]) -> MixPolicy:
 
 
 def _class(module_name: str, class_name: str) -> Any:
-    """The class of a module that is found from the working directory too."""
+    """The class of a module."""
     import importlib
 
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    find_modules_here()
     module_name = module_name.removesuffix('.py').replace('/', '.')
     if not module_name or not class_name:
         raise InputError(f'{module_name}:{class_name} lacks a part: expected MODULE:CLASS, as my_module:MyPolicy.')

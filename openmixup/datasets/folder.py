@@ -66,15 +66,16 @@ def _held_out(labels: list[int], num_classes: int, fraction: float, seed: int) -
 class ImageFolder(ImageFiles):
     """Class folders, named and numbered in sorted order as torchvision's ``ImageFolder`` does.
 
-    Where ``root`` has a folder train/, that and val/ (else test/) are the splits. Else ``root`` itself holds the class
-    folders, and ``val_fraction`` holds out a share of each class.
+    Where ``root`` has folders train/ and val/ (or test/), these are the splits. Else ``root`` itself holds the class
+    folders, and a share of each class is held out.
 
     Args:
         root: folder of the class folders, or of train/ and val/.
         split: 'train', 'val', 'test' (the other name of 'val') or 'all' (all class folders of an undivided ``root``).
         size: side, or (height, width), of the samples in pixels.
         split_file: text file with one path, relative to the class folders' parent, in each line: only these are used.
-        val_fraction: share of each class held out from an undivided ``root``, 0 to below 1; at least one image a class.
+        val_fraction: share of each class held out from an undivided ``root``, 0 to below 1; at least one image a class
+            unless 0. A ``root`` that is divided, or a ``split_file``, has a split of its own, so that it is not read.
         seed: seed of the crops and of that draw.
         crop: arguments of :class:`SampleCrop`, for example ``dict(interpolation='bicubic')``; random in 'train' only.
         on_error: 'raise' or 'skip' for an unreadable image; by default 'skip' in 'train' and 'raise' elsewhere.
@@ -91,7 +92,7 @@ class ImageFolder(ImageFiles):
         split: str = 'train',
         size: int | Sequence[int] = 224,
         split_file: str | os.PathLike | None = None,
-        val_fraction: float = 0.0,
+        val_fraction: float = 0.1,
         seed: int = 0,
         crop: dict | None = None,
         on_error: str | None = None,
@@ -105,7 +106,7 @@ class ImageFolder(ImageFiles):
             raise InputError(f'val_fraction={val_fraction}: give a share from 0 to below 1.')
         divided = (base / 'train').is_dir() and any((base / name).is_dir() for name in _TEST_FOLDERS)
         if divided:
-            paths, labels, classes = self._read_divided(base, split, val_fraction)
+            paths, labels, classes = self._read_divided(base, split)
         else:
             paths, labels, classes = _scan(base)
             if split in _TEST_FOLDERS and not val_fraction and split_file is None:
@@ -113,7 +114,7 @@ class ImageFolder(ImageFiles):
                     f'split={split!r}, but {base} has no folders train/ and val/; '
                     'make them or hold images out with val_fraction=0.1.'
                 )
-            if val_fraction and split != 'all':
+            if val_fraction and split != 'all' and split_file is None:
                 held = _held_out(labels, len(classes), val_fraction, seed)
                 keep = [i for i, out in enumerate(held) if out == (split != 'train')]
                 paths, labels = [paths[i] for i in keep], [labels[i] for i in keep]
@@ -122,9 +123,9 @@ class ImageFolder(ImageFiles):
         super().__init__(paths, labels, classes, size, split == 'train', crop, seed, on_error, bad_image_budget)
 
     @staticmethod
-    def _read_divided(base: Path, split: str, val_fraction: float) -> tuple[list[Path], list[int], list[str]]:
-        if split == 'all' or val_fraction:
-            raise InputError(f'{base} has train/ and val/ already: use split="train" or "val" without val_fraction.')
+    def _read_divided(base: Path, split: str) -> tuple[list[Path], list[int], list[str]]:
+        if split == 'all':
+            raise InputError(f'{base} has train/ and val/ already: use split="train" or "val".')
         names = [split] if split == 'train' else [split, *(n for n in _TEST_FOLDERS if n != split)]
         paths, labels, classes = _scan(next(base / name for name in names if (base / name).is_dir()))
         if split != 'train':

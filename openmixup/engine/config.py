@@ -128,7 +128,7 @@ def _step(place: Any, name: str, key: str) -> Any:
         return place[int(name)]
     if not isinstance(place, list | tuple) and name in place and isinstance(place[name], Mapping | list | tuple):
         return place[name]
-    hint = did_you_mean(name, place) if isinstance(place, Mapping) else ''
+    hint = '' if isinstance(place, list | tuple) else did_you_mean(name, list(place))
     raise InputError(f'option {key}...: there is no {name!r} to change{hint}.')
 
 
@@ -179,6 +179,7 @@ def validate(config: Mapping[str, Any]) -> None:
         plain = {key: value for key, value in wrapper.items() if key not in WRAPPER_KEYS}
         _check(registry.OPTIM_WRAPPERS, {'type': 'OptimWrapper', **plain})
         _check(registry.OPTIMIZERS, wrapper.get('optimizer'))
+    _refuse_unknown(config.get('randomness') or {}, {'seed', 'deterministic'}, 'randomness')
     _check(registry.PARAM_SCHEDULERS, config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
     for hook in [*(config.get('default_hooks') or {}).values(), *(config.get('custom_hooks') or [])]:

@@ -87,6 +87,13 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         # without any rule mmengine would hand over all parameters, the frozen ones included
         super().__init__(optim_wrapper_cfg, paramwise_cfg or {'bypass_duplicate': True})
 
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """The optimizer wrapper for the parameters of ``model``."""
+        wrapper = super().__call__(model)
+        # mmengine hands its config dicts to the optimizer, which looks into them several times a step
+        wrapper.optimizer.param_groups[:] = [dict(group.items()) for group in wrapper.optimizer.param_groups]
+        return wrapper
+
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: Any = None) -> None:
         """Collect groups as mmengine does; the outermost call joins them and leaves out frozen parts."""
         if prefix:

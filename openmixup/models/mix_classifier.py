@@ -140,6 +140,11 @@ class MixClassifier(BaseModel):
         self._last_plan = plan if self._keep_plan else None
         return terms | dict(plan.losses)
 
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of the loss terms, and what the log keeps of them; all are scalars already."""
+        total = torch.as_tensor(sum(value for key, value in losses.items() if 'loss' in key))
+        return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
         """(N, C) logits by branch: 'student', and 'teacher' if there is one."""
         branches = {'student': self.student, 'teacher': self.teacher}

@@ -61,7 +61,7 @@ def members_are_chosen_by_their_probs(policy: MixPolicy) -> str | None:
 @check
 def lam_follows_its_law(policy: MixPolicy) -> str | None:
     """Lam is drawn from Beta(alpha, alpha), seen from the weights, or from ``draw_lam`` where they are measured."""
-    if not hasattr(policy, 'alpha') or not (policy.label == 'drawn' or isinstance(policy, PairPolicy)):
+    if 'alpha' not in policy.arguments() or not (policy.label == 'drawn' or isinstance(policy, PairPolicy)):
         return 'not run: it has no alpha, or draws no lam'
     images = random_images(8, 6, 6)
     own: Any = policy.alpha

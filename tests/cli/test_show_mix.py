@@ -52,17 +52,19 @@ def test_own_images_are_cut_square_and_shown(tmp_path):
 
 def test_the_policy_of_a_config(tmp_path):
     config = tmp_path / 'config.py'
-    config.write_text("model = dict(policy=dict(type='RandomChoice', policies=[dict(type='Mixup', alpha=0.2)]))")
+    member = "dict(type='Mixup', alpha=0.2)"
+    policy = f"dict(type='RandomChoice', policies=[{member}])"
+    config.write_text(f"model = dict(type='MixClassifier', policy={policy})")
     main([str(config), '--out', str(tmp_path / 'mix.png'), '--size', '32'])
     assert (tmp_path / 'mix.png').exists()
-    config.write_text('model = dict()')
+    config.write_text("model = dict(type='MixClassifier')")
     with pytest.raises(InputError, match=r'no model\.policy'):
         main([str(config)])
 
 
 @pytest.mark.parametrize(('argv', 'match'), [
     (['CutMax'], "did you mean 'CutMix'"),
-    (['nowhere.py'], 'does not exist'),
+    (['nowhere.py'], 'no such file'),
     (['Mixup', '--lam', '1.5'], 'from 0 to 1'),
     (['Mixup', '--size', '0'], 'at least one pixel'),
     (['Mixup', '--image', 'a.jpg', 'b.jpg'], r'a\.jpg'),

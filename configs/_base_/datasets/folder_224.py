@@ -1,5 +1,5 @@
-# Any images in class folders: root/train/CLASS/* and root/val/CLASS/*. Where root itself holds the class folders, add
-# val_fraction=0.1 to both data sets, which holds a tenth out. Give the folder with `--data DIR`.
+# Any images in class folders: root/train/CLASS/* and root/val/CLASS/*, or root/CLASS/*, of which a tenth is held out.
+# Give the folder with `--data DIR`.
 data_preprocessor = dict(
     type='BatchPreprocessor',
     mean=(0.485, 0.456, 0.406),
