@@ -70,7 +70,7 @@ def load_config(
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f'config {path} cannot be read ({type(error).__name__}: {reason}).') from error
     for key in [key for key in config if key.startswith('_')]:
-        del config[key]  # helper variables of the file
+        config.pop(key)  # helper variables of the file
     config.setdefault('default_scope', 'openmixup')
     if policy is not None:
         use_policy(config, policy)

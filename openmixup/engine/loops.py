@@ -87,6 +87,7 @@ class TrainLoop(BaseLoop):
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
         self.images += len(batch['labels'])
         runner.call_hook('after_train_iter', batch_idx=self.iter, data_batch=batch, outputs=outputs)
+        learner.last_plan = None
         self.iter += 1
 
     def after_step_hooks(self) -> None:

@@ -36,6 +36,10 @@ class MixClassifier(BaseModel):
             student's (``teacher = decay * teacher + (1 - decay) * student`` after each optimizer step); None: no copy.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
         channels_last: run the network in the NHWC memory format.
+
+    Attributes:
+        context: seed, step and streams of the next training step; set by the loop.
+        last_plan: what the policy made of the last training batch, for hooks; the loop drops it behind them.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class MixClassifier(BaseModel):
         self.criterion = MODELS.build(loss)
         self.target = target
         self.context = Context()
+        self.last_plan: Plan | None = None
         missing = [need for need in self.policy.needs if need not in PROVIDES]
         if missing:
             raise InputError(
@@ -137,7 +142,7 @@ class MixClassifier(BaseModel):
             terms[key] = terms[key] + term if key in terms else term
         if self.target == 'class':
             terms['agreement'] = agreement(outputs[0].logits, sources, plan.views[0].mixture)
-        self._last_plan = plan if self._keep_plan else None
+        self.last_plan = plan
         return terms | dict(plan.losses)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -149,20 +154,6 @@ class MixClassifier(BaseModel):
         """(N, C) logits by branch: 'student', and 'teacher' if there is one."""
         branches = {'student': self.student, 'teacher': self.teacher}
         return {name: network(inputs).logits for name, network in branches.items() if network is not None}
-
-    # A hook that wants to draw a batch as it was mixed asks for the plan of the next step.
-    _keep_plan = False
-    _last_plan: Plan | None = None
-
-    def keep_plan(self, keep: bool) -> None:
-        """Keep the plan of each step in :attr:`last_plan`; off by default, as it holds the memory of a batch."""
-        self._keep_plan = keep
-        self._last_plan = None
-
-    @property
-    def last_plan(self) -> Plan | None:
-        """The plan of the last step, if it was kept."""
-        return self._last_plan
 
 
 @torch.no_grad()

@@ -26,11 +26,6 @@ class MixGalleryHook(Hook):
     def __init__(self, rows: int = 6) -> None:
         self.rows = rows
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Ask for the plan of the first step."""
-        if batch_idx == 0 and runner.rank == 0:
-            learner_of(runner).keep_plan(True)
-
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw it."""
         if batch_idx != 0 or runner.rank != 0:
@@ -39,7 +34,6 @@ class MixGalleryHook(Hook):
 
         learner = learner_of(runner)
         plan = learner.last_plan
-        learner.keep_plan(False)
         preprocessor = learner.data_preprocessor
         picture = mix_gallery(
             plan.batch.images, plan.views[0], plan.batch.labels, preprocessor.mean, preprocessor.std,

@@ -1,0 +1,79 @@
+"""Metrics against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from openmixup.errors import InputError
+from openmixup.evaluation import ClassificationMetric
+
+
+def log_probabilities(rows: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(rows).log()
+
+
+def test_top_k_loss_and_accuracy_per_class():
+    metric = ClassificationMetric(topk=(1, 2))
+    logits = log_probabilities([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
+    labels = torch.tensor([0, 1, 2, 2])
+    metric.update(logits[:3], labels[:3])
+    metric.update(logits[3:], labels[3:])
+    result = metric.compute()
+    assert result['top1'] == 50
+    assert result['top2'] == 75
+    assert result['per_class'] == [100, 0, 50]
+    assert result['loss'] == pytest.approx(F.cross_entropy(logits, labels).item())
+
+
+def test_calibration_error_by_hand():
+    """Bins of width 0.5: five of confidence 0.9 with 3 right, and five of 0.4 with 2 right."""
+    metric = ClassificationMetric(topk=(1,), bins=2)
+    sure = log_probabilities([[0.9, 0.05, 0.05]] * 5)
+    unsure = log_probabilities([[0.4, 0.3, 0.3]] * 5)
+    metric.update(torch.cat([sure, unsure]), torch.tensor([0, 0, 0, 1, 2, 0, 0, 1, 1, 2]))
+    assert metric.compute()['ece'] == pytest.approx(100 * (5 * abs(0.6 - 0.9) + 5 * abs(0.4 - 0.4)) / 10, abs=1e-4)
+
+
+def test_order_and_batches_do_not_matter():
+    logits, labels = torch.randn(97, 10), torch.randint(0, 10, (97,))
+    whole, parts = ClassificationMetric(), ClassificationMetric()
+    whole.update(logits, labels)
+    for part in torch.randperm(97).split(13):
+        parts.update(logits[part], labels[part])
+    for name, value in whole.compute().items():
+        assert parts.compute()[name] == pytest.approx(value)
+
+
+def test_a_class_without_samples_and_few_classes():
+    metric = ClassificationMetric(topk=(1, 5))
+    metric.update(torch.eye(3)[:2], torch.tensor([0, 1]))
+    result = metric.compute()
+    assert result['per_class'] == [100, 100, None]
+    assert 'top5' not in result
+
+
+def test_reset_forgets():
+    metric = ClassificationMetric()
+    metric.update(torch.eye(3), torch.tensor([1, 2, 0]))
+    metric.reset()
+    metric.update(torch.eye(3), torch.tensor([0, 1, 2]))
+    assert metric.compute()['top1'] == 100
+
+
+def test_bfloat16_logits_are_counted_in_float32():
+    logits, labels = torch.randn(64, 10).bfloat16(), torch.randint(0, 10, (64,))
+    low, high = ClassificationMetric(), ClassificationMetric()
+    low.update(logits, labels)
+    high.update(logits.float(), labels)
+    assert low.compute() == high.compute()
+
+
+def test_mistakes_are_refused():
+    with pytest.raises(InputError, match='nothing was evaluated'):
+        ClassificationMetric().compute()
+    with pytest.raises(InputError, match='no class indices'):
+        ClassificationMetric().update(torch.eye(3), torch.eye(3))
+    with pytest.raises(InputError, match='topk'):
+        ClassificationMetric(topk=(0,))
