@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from openmixup.errors import InputError
 
-__all__ = ['checkpoint_files', 'latest_checkpoint', 'read_checkpoint', 'write_checkpoint']
+__all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'read_checkpoint', 'write_checkpoint']
 
 NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
 
@@ -98,3 +98,25 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
         except InputError as error:
             print_log(f'passed over: {error}', logger='current', level=30)
     return None
+
+
+def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any = None) -> dict[str, Any]:
+    """Load the weights of a checkpoint into ``learner``; returns the checkpoint's ``meta``."""
+    content = read_checkpoint(path)
+    state = content.get('state_dict', content)
+    own = learner.state_dict()
+    fitting = {
+        key: value for key, value in state.items()
+        if key in own and isinstance(value, Tensor) and own[key].shape == value.shape
+    }  # fmt: skip
+    left_out = sorted((set(own) | set(state)) - set(fitting))
+    if (strict and left_out) or not fitting:
+        names = ', '.join(left_out[:3]) + (' ...' if len(left_out) > 3 else '')
+        raise InputError(
+            f'{path} does not fit the model: {len(left_out)} of {len(own)} entries are missing, unknown or of another '
+            f'shape ({names}); use the config that it was trained with.'
+        )
+    learner.load_state_dict(fitting, strict=False)
+    if left_out and log:
+        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({", ".join(left_out[:3])} ...)')
+    return content.get('meta', {})

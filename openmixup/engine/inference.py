@@ -13,9 +13,8 @@ from torch import Tensor
 
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
-from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.engine.checkpoint import load_weights, read_checkpoint
 from openmixup.engine.config import load_config
-from openmixup.engine.runner import load_weights
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 

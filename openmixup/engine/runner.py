@@ -20,7 +20,7 @@ from torch import nn
 
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
-from openmixup.engine.checkpoint import latest_checkpoint, read_checkpoint, write_checkpoint
+from openmixup.engine.checkpoint import latest_checkpoint, load_weights, read_checkpoint, write_checkpoint
 from openmixup.engine.distributed import init_processes
 from openmixup.engine.environment import environment
 from openmixup.engine.loops import learner_of
@@ -278,25 +278,3 @@ class Runner(MMEngineRunner):
             strict: every weight must be there and fit; False: what fits is taken, the rest is named in the log.
         """
         load_weights(learner_of(self), path, strict=strict, log=self.logger.info)
-
-
-def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any = None) -> dict[str, Any]:
-    """Load the weights of a checkpoint into ``learner``; returns the checkpoint's ``meta``."""
-    content = read_checkpoint(path)
-    state = content.get('state_dict', content)
-    own = learner.state_dict()
-    fitting = {
-        key: value for key, value in state.items()
-        if key in own and isinstance(value, torch.Tensor) and own[key].shape == value.shape
-    }  # fmt: skip
-    left_out = sorted((set(own) | set(state)) - set(fitting))
-    if (strict and left_out) or not fitting:
-        names = ', '.join(left_out[:3]) + (' ...' if len(left_out) > 3 else '')
-        raise InputError(
-            f'{path} does not fit the model: {len(left_out)} of {len(own)} entries are missing, unknown or of another '
-            f'shape ({names}); use the config that it was trained with.'
-        )
-    learner.load_state_dict(fitting, strict=False)
-    if left_out and log:
-        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({", ".join(left_out[:3])} ...)')
-    return content.get('meta', {})
