@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
 
-__all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'read_checkpoint', 'write_checkpoint']
+__all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
 
-NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
+NAME = re.compile(r'(epoch|iter)_\d+\.pth')
+RESULTS = ('best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -24,6 +26,8 @@ def _plain(value: Any, where: str) -> Any:
         return value.detach().cpu()
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, Mapping):
         return {_plain(key, where): _plain(item, f'{where}.{key}') for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -81,14 +85,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Periodic checkpoints in ``folder``, the newest first."""
-    found = [(int(match[2]), path) for path in folder.glob('*.pth') if (match := NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    found = [path for path in folder.glob('*.pth') if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def put_aside(folder: Path, name: str, log: Callable[[str], None]) -> None:
+    """Move what an earlier run left in a work directory into a folder of its own, so that no two runs are mixed up."""
+    old = [*checkpoint_files(folder), *(path for path in (folder / result for result in RESULTS) if path.exists())]
+    if old:
+        aside = folder / f'before_{name}'
+        aside.mkdir(exist_ok=True)
+        for path in old:
+            path.rename(aside / path.name)
+        log(f'files of an earlier run in {folder} were moved to {aside.name}')
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Path and content of the newest readable checkpoint of a work directory; None if there is none.
 
-    The newest is the one whose run had gone furthest; damaged files are passed over with one line each.
+    Newest is what was written last; damaged files are passed over with one line each.
     """
     from mmengine.logging import print_log
 
@@ -100,8 +115,18 @@ def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any = None) -> dict[str, Any]:
-    """Load the weights of a checkpoint into ``learner``; returns the checkpoint's ``meta``."""
+def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any = None) -> list[str]:
+    """Load the weights of a checkpoint into ``learner``.
+
+    Args:
+        learner: where they go.
+        path: a checkpoint file, or one that holds a state dict alone.
+        strict: every weight must be there and fit; False: what fits is taken.
+        log: called with one line on what was left out.
+
+    Returns:
+        The names of what was loaded.
+    """
     content = read_checkpoint(path)
     state = content.get('state_dict', content)
     own = learner.state_dict()
@@ -119,4 +144,4 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
     learner.load_state_dict(fitting, strict=False)
     if left_out and log:
         log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({", ".join(left_out[:3])} ...)')
-    return content.get('meta', {})
+    return list(fitting)

@@ -16,9 +16,14 @@ import torch.distributed as dist
 
 from openmixup.errors import InputError
 
-__all__ = ['init_processes', 'slurm_environment']
+__all__ = ['accelerator', 'init_processes', 'slurm_environment']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
+
+
+def accelerator() -> torch.device:
+    """The device that this process trains on: its GPU if there is one, else the CPU."""
+    return torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
 
 
 def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, str]:

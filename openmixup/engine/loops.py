@@ -47,6 +47,7 @@ class TrainLoop(BaseLoop):
         epoch: epochs completed.
         iter: steps (micro-batches) completed.
         images: images seen by this process since the run or its continuation began.
+        stop_training: a hook may set it; the run then ends after the current epoch or evaluation.
     """
 
     dataloader: BatchLoader
@@ -58,6 +59,7 @@ class TrainLoop(BaseLoop):
                 raise InputError(f'train_cfg.{name}={value!r}: expected a whole number of at least 1.')
         self.val_interval, self.val_begin = val_interval, val_begin
         self.epoch = self.iter = self.images = 0
+        self.stop_training = False
 
     @property
     @abstractmethod
@@ -85,6 +87,8 @@ class TrainLoop(BaseLoop):
         seed_noise(derive_seed(runner.seed, 'noise', self.iter, runner.rank))
         runner.call_hook('before_train_iter', batch_idx=self.iter, data_batch=batch)
         outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+        if runner.optim_wrapper.grad_norm is not None:
+            outputs['grad_norm'] = runner.optim_wrapper.grad_norm
         self.images += len(batch['labels'])
         runner.call_hook('after_train_iter', batch_idx=self.iter, data_batch=batch, outputs=outputs)
         learner.last_plan = None
@@ -105,7 +109,6 @@ class TrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.model.train()
-        runner.optim_wrapper.zero_grad()
         self.advance()
         runner.call_hook('after_train')
         return runner.model
@@ -153,7 +156,7 @@ class EpochLoop(TrainLoop):
 
     def advance(self) -> None:
         """From the current position, also in the middle of an epoch, to the end."""
-        while self.epoch < self._max_epochs:
+        while self.epoch < self._max_epochs and not self.stop_training:
             self.dataloader.set_epoch(self.epoch, self.iter - self.epoch * len(self.dataloader))
             self.runner.call_hook('before_train_epoch')
             for batch in self.dataloader:
@@ -208,8 +211,8 @@ class IterLoop(TrainLoop):
         """From the current position to the end."""
         self.dataloader.start_at(self.iter)
         batches = iter(self.dataloader)
-        while self.iter < self._max_iters:
-            self.epoch = self.iter // len(self.dataloader)
+        while self.iter < self._max_iters and not self.stop_training:
+            self.epoch = self.iter * self.runner.batch_size * self.runner.world_size // len(self.runner.dataset('train'))
             self.step(next(batches))
             self.evaluate()
             self.after_step_hooks()

@@ -13,13 +13,30 @@ from torch import nn
 from openmixup.errors import InputError
 from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-__all__ = ['AutocastOptimWrapper', 'GroupedOptimizer']
+__all__ = ['AutocastOptimWrapper', 'GroupedOptimizer', 'PlainOptimWrapper']
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
+@OPTIM_WRAPPERS.register_module(name='OptimWrapper')
+class PlainOptimWrapper(OptimWrapper):
+    """mmengine's wrapper, which clips and accumulates, without its read from the device at each clipping.
+
+    Attributes:
+        grad_norm: () norm of the gradients before they were last clipped; None if they are not clipped by norm.
+    """
+
+    grad_norm: torch.Tensor | None = None
+
+    def _clip_grad(self) -> None:
+        groups = self.optimizer.param_groups
+        parameters = [p for group in groups for p in group['params'] if p.grad is not None]
+        if parameters:
+            self.grad_norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+
+
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
+class AutocastOptimWrapper(PlainOptimWrapper):
     """Mixed precision on any device: forward passes under ``torch.autocast``.
 
     bfloat16 needs no loss scaling; float16 gets a ``torch.amp.GradScaler`` and runs on accelerators only.
@@ -99,6 +116,7 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
+        params += [{'params': [parameter]} for parameter in module.parameters(recurse=False)]
         for name, child in module.named_children():
             if any(parameter.requires_grad for parameter in child.parameters()):
                 super().add_params(params, child, name, is_dcn_module)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.device import get_device
+import torch.distributed as dist
 from mmengine.dist import get_dist_info
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
@@ -20,12 +20,13 @@ from torch import nn
 
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
-from openmixup.engine.checkpoint import latest_checkpoint, load_weights, read_checkpoint, write_checkpoint
-from openmixup.engine.distributed import init_processes
+from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
+from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
-from openmixup.engine.loops import learner_of
+from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.engine.resume import finite, restore, run_state
 from openmixup.errors import InputError
-from openmixup.registry import DATASETS, LOOPS, MODELS, RUNNERS
+from openmixup.registry import DATASETS, HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
 
@@ -49,12 +50,14 @@ class Runner(MMEngineRunner):
         history: one dict of plain numbers per evaluation or epoch, saved in checkpoints.
         best: best metrics so far, with the epoch they belong to.
         classes: class names of the data.
+        last_saved: the newest checkpoint that this process wrote.
     """
 
     _has_loaded: bool
     history: list[dict[str, Any]]
     best: dict[str, Any]
     classes: tuple[str, ...] = ()
+    last_saved: Path | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Processes, threads and the name of this run."""
@@ -68,7 +71,11 @@ class Runner(MMEngineRunner):
         warnings.filterwarnings('ignore', message='.*broadcast_buffers.*', category=FutureWarning)
         # a second run in the same second and process must not write into the first one's files
         number = next(_runs)
-        self._timestamp = time.strftime('%Y%m%d_%H%M%S') + (f'_{number}' if number else '')
+        now = torch.tensor([time.time()], dtype=torch.float64, device=accelerator())
+        if self._world_size > 1:
+            dist.broadcast(now, 0)  # one log folder for all
+        started = time.localtime(now.item())
+        self._timestamp = time.strftime('%Y%m%d_%H%M%S', started) + (f'_{number}' if number else '')
 
     def build_logger(self, log_level: str | int = 'INFO', log_file: str | None = None, **kwargs: Any) -> Any:
         """The logger of mmengine with short lines on the screen."""
@@ -98,6 +105,10 @@ class Runner(MMEngineRunner):
         """Seconds since training began, those before a continuation included."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    def continue_clock(self, seconds: float) -> None:
+        """Count ``seconds`` of an earlier part of the run."""
+        self._seconds_before = seconds
+
     def train(self) -> nn.Module:
         """The whole run, or what is left of it."""
         self._started = time.perf_counter()
@@ -107,6 +118,23 @@ class Runner(MMEngineRunner):
             for loop in (self._train_loop, self._val_loop):
                 if hasattr(loop, 'dataloader'):
                     loop.dataloader.close()  # ends its worker processes
+
+    def set_randomness(self, seed: int, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """Seed the global streams; each draw of a run is keyed besides."""
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # cuBLAS is deterministic only with it
+        super().set_randomness(seed, diff_rank_seed, deterministic)
+
+    def register_hook(self, hook: Any, priority: Any = None) -> None:
+        """Register a hook; those of mmengine that its own loops and checkpoints would have to serve are refused."""
+        if isinstance(hook, dict) and isinstance(hook.get('type'), str):
+            cls = HOOKS.get(hook['type'])
+            if cls.__module__.startswith('mmengine.') and cls.__name__ != 'ParamSchedulerHook':
+                remedy = 'use model.teacher=dict(decay=...)' if 'EMA' in cls.__name__ else 'write a hook of your own'
+                raise InputError(
+                    f'{cls.__name__} of mmengine does not work with these loops and checkpoints: {remedy}.'
+                )
+        super().register_hook(hook, priority)
 
     def dataset(self, part: str) -> Any:
         """The data set of 'train', 'val' or 'test', built once; equal configs share one."""
@@ -123,7 +151,7 @@ class Runner(MMEngineRunner):
             if loader.get('on_device'):
                 if not hasattr(built, 'to'):
                     raise InputError(f'{part}_dataloader.on_device=True: {type(built).__name__} is not held in memory.')
-                built = built.to(get_device())
+                built = built.to(accelerator())
             self._datasets[part] = built
         return self._datasets[part]
 
@@ -132,9 +160,28 @@ class Runner(MMEngineRunner):
         parts = [part for part in ('train', 'val', 'test') if getattr(self, f'_{part}_dataloader') is not None]
         counts = {part: getattr(self.dataset(part), 'num_classes', None) for part in parts}
         known = {part: count for part, count in counts.items() if count is not None}
+        names = {part: tuple(getattr(self.dataset(part), 'classes', ())) for part in parts}
+        self.classes = next((classes for classes in names.values() if classes), ())
         if len(set(known.values())) > 1:
             found = ', '.join(f'{part} {count}' for part, count in known.items())
             raise InputError(f'the data sets have different numbers of classes ({found}): check their roots.')
+        for part, classes in names.items():
+            if classes and classes != self.classes:
+                odd = next(pair for pair in zip(self.classes, classes, strict=True) if pair[0] != pair[1])
+                raise InputError(
+                    f'the {part} data has other class names than the {parts[0]} data ({odd[1]!r} for {odd[0]!r}), so '
+                    'that labels would be confused: use the same class folders.'
+                )
+            if not hasattr(self.dataset(part), 'image_shape'):
+                raise InputError(
+                    f'{type(self.dataset(part)).__name__} has no image_shape: give it the attributes classes (names), '
+                    'num_classes and image_shape (C, H, W).'
+                )
+            if len(self.dataset(part)) < self.world_size:
+                raise InputError(
+                    f'the {part} data has {len(self.dataset(part))} samples for {self.world_size} processes: '
+                    'use fewer processes.'
+                )
         if known and isinstance(model, dict):
             count = next(iter(known.values()))
             head = model['head']
@@ -145,14 +192,13 @@ class Runner(MMEngineRunner):
                     f'model.head.num_classes={head["num_classes"]}, but the data has {count} classes: '
                     'correct it, or set None to take the number from the data.'
                 )
-            self.classes = tuple(getattr(self.dataset(parts[0]), 'classes', ()))
         return model if isinstance(model, nn.Module) else MODELS.build(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""
         if is_model_wrapper(model):
             return model
-        model = model.to(get_device())
+        model = model.to(accelerator())
         if not self.distributed:
             return model
         if torch.cuda.is_available():
@@ -194,81 +240,82 @@ class Runner(MMEngineRunner):
         """The test loop of the config with its loader."""
         return self._eval_loop('test', loop)
 
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """The schedulers of the config; in a run counted in steps they must count steps too."""
+        built = super().build_param_scheduler(scheduler)
+        if isinstance(self._train_loop, IterLoop) and any(getattr(item, 'by_epoch', False) for item in built):
+            raise InputError('param_scheduler counts epochs, but train_cfg is an IterLoop: set by_epoch=False.')
+        return built
+
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """The optimizer with equal parameters in one group and frozen ones left out."""
         if isinstance(optim_wrapper, dict):
             optim_wrapper.setdefault('constructor', 'GroupedOptimizer')
         return super().build_optim_wrapper(optim_wrapper)
 
-    def state(self) -> dict[str, Any]:
-        """Everything a continued run needs, as tensors and plain data."""
-        loop = self.train_loop
-        return {
-            'state_dict': learner_of(self).state_dict(),
-            'optimizer': self.optim_wrapper.state_dict(),
-            'param_schedulers': [scheduler.state_dict() for scheduler in self.param_schedulers or []],
-            'progress': {
-                'epoch': loop.epoch, 'iter': loop.iter, 'seed': self.seed, 'world_size': self.world_size,
-                'batch_size': self._train_dataloader['batch_size'], 'seconds': self.seconds,
-            },
-            'history': self.history,
-            'best': self.best,
-            'meta': self.meta(),
-        }  # fmt: skip
+    @property
+    def batch_size(self) -> int:
+        """Training samples of a micro-batch of this process."""
+        return self._train_dataloader['batch_size']
 
     def meta(self) -> dict[str, Any]:
-        """What someone who has only the file wants to know: classes and shape (C, H, W) of the images."""
-        shape = list(self.dataset('train').image_shape)
+        """What someone who has only the file wants to know: classes and shape (C, H, W) of the evaluated images."""
+        part = next(part for part in ('test', 'val', 'train') if getattr(self, f'_{part}_dataloader') is not None)
+        shape = list(self.dataset(part).image_shape)
         return {'openmixup': __version__, 'classes': list(self.classes), 'image_shape': shape}
 
     def save(self, name: str) -> Path:
-        """Write the state to ``name`` in the work directory; only the first process writes."""
+        """Write the state to ``name`` in the work directory; only the first process writes.
+
+        Raises:
+            InputError: the weights are not finite; nothing is written.
+        """
         path = Path(self.work_dir, name)
+        state = run_state(self)  # on all ranks: hooks may reduce over them
+        if not finite(learner_of(self)):
+            raise InputError(
+                f'the weights are not finite at step {self.train_loop.iter}, so that {name} was not written: lower the '
+                'learning rate or clip gradients; earlier checkpoints are still there.'
+            )
         if self.rank == 0:
-            write_checkpoint(self.state(), path)
+            write_checkpoint(state, path)
+            self.last_saved = path
         return path
 
     def load_or_resume(self) -> None:
         """Continue the run in the work directory, or start from given weights, as the config says."""
         if self._has_loaded:
             return
-        if self._resume:
-            found = latest_checkpoint(Path(self.work_dir)) if self._load_from is None else None
+        self._has_loaded = True
+        work_dir = Path(self.work_dir)
+        if not self._resume:
+            if self._train_loop is not None and self.rank == 0:
+                put_aside(work_dir, self.timestamp, self.logger.info)
             if self._load_from is not None:
-                found = Path(self._load_from), read_checkpoint(self._load_from)
-            if found is None:
-                self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
-            else:
-                self.resume_from(*found)
-            self._has_loaded = True
-        elif self._load_from is not None:
-            self.load_weights(self._load_from, strict=False)
-            self._has_loaded = True
+                self.load_weights(self._load_from, strict=False)
+            return
+        found = latest_checkpoint(work_dir)
+        if self._load_from is not None:
+            found = Path(self._load_from), read_checkpoint(self._load_from)
+        if found is None:
+            self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
+        else:
+            restore(self, *found)
+            self.logger.info(f'resumed from {found[0]} (epoch {self.train_loop.epoch}, step {self.train_loop.iter})')
+        self._check_same_position()
 
-    def resume_from(self, path: Path, content: dict[str, Any]) -> None:
-        """Continue the run that wrote ``content``.
-
-        Raises:
-            InputError: not a checkpoint of a run, or of one whose seed, batch size or process count differ.
-        """
-        progress = content.get('progress')
-        if progress is None or 'optimizer' not in content:
-            raise InputError(f'{path} holds weights only and cannot be resumed: use --load-from to start from them.')
-        now = {'seed': self.seed, 'world_size': self.world_size, 'batch_size': self._train_dataloader['batch_size']}
-        for name, value in now.items():
-            if progress[name] != value:
-                raise InputError(
-                    f'{path} was written with {name}={progress[name]}, this run has {value}: the same data order '
-                    'cannot be continued; use the same value, or --load-from to start a new run from its weights.'
-                )
-        learner_of(self).load_state_dict(content['state_dict'])
-        self.optim_wrapper.load_state_dict(content['optimizer'])
-        for scheduler, state in zip(self.param_schedulers or [], content['param_schedulers'], strict=True):
-            scheduler.load_state_dict(state)
-        self.train_loop.epoch, self.train_loop.iter = progress['epoch'], progress['iter']
-        self.history, self.best = content['history'], content['best']
-        self._seconds_before = progress['seconds']
-        self.logger.info(f'resumed from {path} (epoch {progress["epoch"]}, step {progress["iter"]})')
+    def _check_same_position(self) -> None:
+        """All processes must have found the same checkpoint."""
+        if self.world_size == 1:
+            return
+        step = torch.tensor([self.train_loop.iter, -self.train_loop.iter], device=accelerator())
+        dist.all_reduce(step, dist.ReduceOp.MAX)
+        newest, oldest = step[0].item(), -step[1].item()
+        if newest != oldest:
+            raise InputError(
+                f'the processes found different checkpoints (steps {oldest} and {newest}) in {self.work_dir}: '
+                'put the work dir on a file system that all of them share.'
+            )
 
     def load_weights(self, path: str | Path, *, strict: bool = True) -> None:
         """Load the weights of a checkpoint.
@@ -277,4 +324,7 @@ class Runner(MMEngineRunner):
             path: a checkpoint file.
             strict: every weight must be there and fit; False: what fits is taken, the rest is named in the log.
         """
-        load_weights(learner_of(self), path, strict=strict, log=self.logger.info)
+        learner = learner_of(self)
+        loaded = load_weights(learner, path, strict=strict, log=self.logger.info)
+        if getattr(learner, 'teacher', None) is not None and not any(key.startswith('teacher.') for key in loaded):
+            learner.teacher.load_state_dict(learner.student.state_dict())

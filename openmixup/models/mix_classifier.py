@@ -98,7 +98,9 @@ class MixClassifier(BaseModel):
         there: list[Tensor] = list(self.teacher.parameters())
         here: list[Tensor] = list(self.student.parameters())
         torch._foreach_lerp_(there, here, 1 - self.teacher_decay)
-        torch._foreach_copy_(list(self.teacher.buffers()), list(self.student.buffers()))
+        buffers = list(self.teacher.buffers())
+        if buffers:
+            torch._foreach_copy_(buffers, list(self.student.buffers()))
 
     def train(self, mode: bool = True) -> MixClassifier:
         """Set the mode of all parts; the teacher always stays in eval mode."""
@@ -136,6 +138,8 @@ class MixClassifier(BaseModel):
         sources = plan.batch.source_labels
         terms: dict[str, Tensor] = {}
         for view, output in zip(plan.views, outputs, strict=True):
+            if view.share == 0:  # forward only
+                continue
             term = self.criterion(output.logits, sources, view.mixture).mean()
             term = term if view.share == 1 else view.share * term
             key = f'loss_{view.head}'
@@ -143,7 +147,7 @@ class MixClassifier(BaseModel):
         if self.target == 'class':
             terms['agreement'] = agreement(outputs[0].logits, sources, plan.views[0].mixture)
         self.last_plan = plan
-        return terms | dict(plan.losses)
+        return terms | {f'loss_{name.removeprefix("loss_")}_term': term for name, term in plan.losses.items()}
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the loss terms, and what the log keeps of them; all are scalars already."""

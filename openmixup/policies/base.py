@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import os
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import get_worker_info
 
 from openmixup.errors import InputError
-from openmixup.policies.context import Context
+from openmixup.policies.context import LIBRARY, Context
 from openmixup.policies.masks import Boxes
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
 from openmixup.policies.transfer import to_device
-from openmixup.randomness import keyed_generator
 
 __all__ = ['MaskPolicy', 'MixPolicy', 'PairPolicy']
 
@@ -42,7 +40,6 @@ class MixPolicy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._calls = 0
 
     @property
     def rate(self) -> float:
@@ -62,6 +59,10 @@ class MixPolicy(nn.Module):
     def finish(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:  # noqa: ARG002
         """After the forward passes of all views: new weights or additional losses."""
         return plan
+
+    def around(self, inner: Plan) -> Plan:
+        """``inner``, the plan of another policy, as a plan of this one."""
+        return replace(inner, policy=self, inner=inner)
 
     def unmixed(self, batch: Batch) -> Plan:
         """The batch as it is; the view shares its memory."""
@@ -85,8 +86,8 @@ class MixPolicy(nn.Module):
         Args:
             images: (N, C, H, W) floating point, on any device. Not changed.
             labels: (N,) class indices, (N, C) float soft or multi-hot targets, or floats with ``target='regression'``.
-            rng: CPU generator to draw from and advance. None: a private stream keyed by ``torch.initial_seed()``, the
-                rank, the loader worker and the number of calls so far; no global random state is read or advanced.
+            rng: CPU generator to draw from and advance. None: a stream that all policies of the process share, keyed by
+                ``torch.initial_seed()``, the rank and the loader worker; no global random state is advanced.
             target: kind of the labels; None: told by their type.
             epoch: epochs completed, for compositions that change over time.
 
@@ -109,11 +110,7 @@ class MixPolicy(nn.Module):
             )
             raise InputError(f'images are {found}: expected a floating point tensor (N, C, H, W), normalised.')
         kind = 'class' if labels is None else target_kind(labels, len(images), target)
-        if rng is not None:
-            ctx = Context(epoch=epoch, generator=rng)
-        else:
-            ctx = _private_context(self._calls, epoch)
-            self._calls += 1
+        ctx = Context(epoch=epoch, generator=LIBRARY.generator() if rng is None else rng)
         views = self(Batch(images, labels, target=kind), ctx).views
         if len(views) != 1:
             raise InputError(
@@ -161,6 +158,8 @@ class PairPolicy(MixPolicy):
 
     def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
         """(count,) float64 on the CPU, share of the own image, from Beta(alpha, alpha)."""
+        if self.alpha == 1:  # uniform, and drawn in a third of the time
+            return torch.rand(count, generator=rng, dtype=torch.float64)
         # torch.distributions.Beta draws the same way but from the global generator only.
         both = torch._sample_dirichlet(torch.full((count, 2), float(self.alpha), dtype=torch.float64), generator=rng)
         return both[:, 0]
@@ -190,42 +189,53 @@ class MaskPolicy(PairPolicy):
         """
         raise NotImplementedError(f'{type(self).__name__} must write mask(batch, partner, lam, ctx)')
 
-    def donor(self, images: Tensor, partner: Tensor) -> Tensor:
-        """A new tensor (N, C, H, W) to take pixels from; it may be overwritten. ``partner`` is on the device."""
-        return images.index_select(0, partner)
+    def donor(self, batch: Batch, partner: Tensor, region: Boxes | Tensor, ctx: Context) -> Tensor:
+        """(N, C, H, W) whole images to take pixels from, a new tensor that may be overwritten.
+
+        Args:
+            batch: the sources.
+            partner: (N,) int64 on the images' device, into the sources.
+            region: what :meth:`mask` gave.
+            ctx: random streams and access to the network.
+        """
+        return batch.source_images.index_select(0, partner)
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """Paste boxes or blend by a mask."""
+        images, size = batch.images, len(batch)
         region = self.mask(batch, partner, lam, ctx)
         index = pair_index(partner)
         if isinstance(region, Boxes):
-            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, len(batch))
-            return self._paste(batch, region, index, weight)
-        index, weight = to_device(batch.images.device, index, pair_weights(lam, len(batch)))
-        if self.label == 'pixels':
-            weight = pair_weights(region.float().mean((1, 2)), len(batch))
-        return self._blend(batch, region, index, weight)
+            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, size)
+            if len(region) == 1:  # one slice for the batch costs less than a mask
+                index, weight = to_device(images.device, index, weight)
+                mixed = self._paste(batch, region, index[:, 1], ctx)
+                return View(mixed, Mixture(index, weight), lambda: own_masks(1 - region.dense(images), size))
+            index, weight, rows, columns = to_device(images.device, index, weight, *region.sides(images.dtype))
+            own = 1 - rows[:, None, :, None] * columns[:, None, None, :]
+        else:
+            index, weight = to_device(images.device, index, pair_weights(lam, size))
+            if self.label == 'pixels':
+                weight = pair_weights(region.float().mean((1, 2)), size)
+            own = region.to(images.dtype)[:, None]
+        donors = self.donor(batch, index[:, 1], region, ctx)
+        if any(tensor.requires_grad for tensor in (images, own, donors)):
+            mixed = torch.lerp(donors, images, own)
+        else:
+            mixed = donors.lerp_(images, own)
+        return View(mixed, Mixture(index, weight), lambda: own_masks(own, size))
 
-    def _paste(self, batch: Batch, boxes: Boxes, index: Tensor, weight: Tensor) -> View:
-        images, size = batch.images, len(batch)
-        if len(boxes) == 1:  # one slice for the batch costs less than a mask
-            index, weight = to_device(images.device, index, weight)
-            down, across = boxes.slices()
-            mixed = images.clone()
-            mixed[:, :, down, across] = self.donor(images[:, :, down, across], index[:, 1])
-            return View(mixed, Mixture(index, weight), lambda: own_masks(1 - boxes.dense(images), size))
-        index, weight, rows, columns = to_device(images.device, index, weight, *boxes.sides(images.dtype))
-        inside = rows[:, None, :, None] * columns[:, None, None, :]
-        mixed = self.donor(images, index[:, 1])
-        torch.lerp(images, mixed, inside, out=mixed)
-        return View(mixed, Mixture(index, weight), lambda: own_masks(1 - inside, size))
-
-    def _blend(self, batch: Batch, mask: Tensor, index: Tensor, weight: Tensor) -> View:
+    def _paste(self, batch: Batch, boxes: Boxes, partner: Tensor, ctx: Context) -> Tensor:
+        """A copy of the batch with the same box of each donor in it."""
         images = batch.images
-        own = mask.to(images.dtype)[:, None]
-        donors = self.donor(images, index[:, 1])
-        mixed = torch.lerp(donors, images, own) if own.requires_grad else donors.lerp_(images, own)
-        return View(mixed, Mixture(index, weight), lambda: own_masks(own, len(batch)))
+        down, across = boxes.slices()
+        mixed = images.clone()
+        if type(self).donor is MaskPolicy.donor and batch.bank is None and not images.requires_grad:
+            # only the pixels of the box are gathered, straight to their place
+            torch.index_select(images[:, :, down, across], 0, partner, out=mixed[:, :, down, across])
+        else:
+            mixed[:, :, down, across] = self.donor(batch, partner, boxes, ctx)[:, :, down, across]
+        return mixed
 
 
 def pair_index(partner: Tensor) -> Tensor:
@@ -246,10 +256,3 @@ def pair_weights(own: Tensor, size: int) -> Tensor:
 def own_masks(own: Tensor, size: int) -> Tensor:
     """(N, 2, H, W) shares of both sources from the own share (1 or N, 1, H, W)."""
     return torch.cat([own, 1 - own], 1).expand(size, -1, -1, -1)
-
-
-def _private_context(calls: int, epoch: int) -> Context:
-    """A context for use outside a run: streams keyed by what tells processes, workers and calls apart."""
-    worker = get_worker_info()
-    key = (torch.initial_seed(), int(os.environ.get('RANK', 0)), worker.id if worker else -1, calls)
-    return Context(epoch=epoch, generator=keyed_generator('library', *key))

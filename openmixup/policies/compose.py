@@ -104,11 +104,11 @@ class RandomChoice(MixPolicy):
         if shares is None:
             return self.unmixed(batch)
         chosen = int(torch.multinomial(shares, 1, generator=ctx.shared_rng))
-        return self.policies[chosen](batch, ctx)
+        return self.around(self.policies[chosen](batch, ctx))
 
     def finish(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:
         """Left to the member that made the plan."""
-        return plan if plan.policy is self else plan.policy.finish(plan, outputs, ctx)
+        return plan if plan.inner is None else self.around(plan.inner.policy.finish(plan.inner, outputs, ctx))
 
     def arguments(self) -> dict[str, Any]:
         """Constructor arguments, the members as a list."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
+from torch.utils.data import get_worker_info
 
 from openmixup.randomness import keyed_generator
 
-__all__ = ['Context']
+__all__ = ['LIBRARY', 'Context']
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,3 +48,29 @@ class Context:
     def shared_rng(self) -> torch.Generator:
         """CPU stream of this step that all ranks share: choice of a policy, a layer, a grid."""
         return self.generator or keyed_generator(self.seed, 'shared', self.step)
+
+
+class LibraryStream:
+    """The stream for policies outside a run: one per process, so that no two policies or calls draw the same.
+
+    Hashing a key for each call would cost as much as drawing, so the stream goes on until the seed
+    (``torch.initial_seed()``) or the loader worker is another one.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[int, int] | None = None
+        self._begun = 0
+        self._generator = torch.Generator()
+
+    def generator(self) -> torch.Generator:
+        """The CPU generator to draw from."""
+        worker = get_worker_info()
+        key = (torch.initial_seed(), worker.id if worker else -1)
+        if key != self._key:
+            self._generator = keyed_generator('library', *key, int(os.environ.get('RANK', 0)), self._begun)
+            self._key = key
+            self._begun += 1  # so that a seed which comes back does not repeat its draws
+        return self._generator
+
+
+LIBRARY = LibraryStream()

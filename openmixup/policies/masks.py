@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,11 @@ class Boxes:
     def kept(self) -> Tensor:
         """(b,) float64, share of the pixels outside the box: the weight of the own image."""
         height, width = self.size
-        return 1 - (self.high - self.low).prod(1).double() / (height * width)
+        if len(self) == 1:  # plain numbers cost a fraction of tensors
+            down, across = self.slices()
+            inside = (down.stop - down.start) * (across.stop - across.start)
+            return torch.tensor([1 - inside / (height * width)], dtype=torch.float64)
+        return 1 - (self.high - self.low).prod(1, dtype=torch.float64) / (height * width)
 
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns of the only box (b = 1)."""
@@ -40,12 +45,10 @@ class Boxes:
 
     def sides(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(b, H) and (b, W) on the CPU: 1 in the rows and columns of the box, else 0; their product is the box."""
-        sides = []
-        for axis, length in enumerate(self.size):
-            at = torch.arange(length)
-            inside = (at >= self.low[:, axis, None]) & (at < self.high[:, axis, None])
-            sides.append(inside.to(dtype))
-        return sides[0], sides[1]
+        height, width = self.size
+        at = torch.arange(max(self.size))
+        inside = ((at >= self.low[:, :, None]) & (at < self.high[:, :, None])).to(dtype)  # (b, 2, longer side)
+        return inside[:, 0, :height], inside[:, 1, :width]
 
     def dense(self, like: Tensor) -> Tensor:
         """(b, 1, H, W) on the device and of the type of ``like``: 1 inside the box, else 0."""
@@ -63,7 +66,19 @@ def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Bo
 
     Source: Yun et al., CutMix, ICCV 2019; half the side is rounded down to whole pixels as in the authors' code.
     """
+    places = torch.rand(len(lam), 2, generator=rng, dtype=torch.float64)
+    if len(lam) == 1:  # the same in plain numbers
+        return _cutmix_box(lam.item(), places[0].tolist(), size)
     limit = torch.tensor(size)
-    centre = (torch.rand(len(lam), 2, generator=rng, dtype=torch.float64) * limit).long()
+    centre = (places * limit).long()
     half = ((1 - lam).sqrt()[:, None] * limit).long() // 2
     return Boxes((centre - half).clamp_(min=0), torch.minimum(centre + half, limit), size)
+
+
+def _cutmix_box(lam: float, places: list[float], size: tuple[int, int]) -> Boxes:
+    side, low, high = math.sqrt(1 - lam), [], []
+    for place, length in zip(places, size, strict=True):
+        centre, half = int(place * length), int(side * length) // 2
+        low.append(max(centre - half, 0))
+        high.append(min(centre + half, length))
+    return Boxes(torch.tensor([low]), torch.tensor([high]), size)

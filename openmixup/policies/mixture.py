@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ['Batch', 'Mixture', 'Plan', 'Tap', 'View', 'target_kind']
 
 TARGETS = ('class', 'soft', 'multilabel', 'regression')
+DIMENSIONS = {'class': 1, 'soft': 2, 'multilabel': 2}
 FORMS = (
     'class indices (N,) of an integer type, soft or multi-hot targets (N, C) of a float type, '
     "or float values with target='regression'"
@@ -40,24 +41,18 @@ def target_kind(labels: Tensor, size: int, target: str | None = None) -> str:
         raise InputError(f'target={target!r} is not a target kind: expected one of {", ".join(TARGETS)}.')
     if not isinstance(labels, Tensor):
         raise InputError(f'labels are a {type(labels).__name__}: expected a tensor, {FORMS}.')
+    dims, floating = labels.ndim, labels.is_floating_point()
+    integer = not (floating or labels.is_complex() or labels.dtype == torch.bool)
+    kind = target or ('soft' if floating else 'class')
+    sized = dims > 0 and len(labels) == size
+    if sized and (integer if kind == 'class' else floating) and dims == DIMENSIONS.get(kind, dims):
+        return kind
     found = f'labels of shape {tuple(labels.shape)} and type {labels.dtype} for {size} images'
-    if labels.ndim == 0 or len(labels) != size:
+    if not sized:
         raise InputError(f'{found}: expected one label per image, {FORMS}.')
-    kind = target
-    if kind is None:
-        kind = 'soft' if labels.is_floating_point() else 'class'
-    integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    fits = {
-        'class': integer and labels.ndim == 1,
-        'soft': labels.is_floating_point() and labels.ndim == 2,
-        'multilabel': labels.is_floating_point() and labels.ndim == 2,
-        'regression': labels.is_floating_point(),
-    }[kind]
-    if not fits:
-        hint = ' Convert class indices with labels.long().' if labels.is_floating_point() and labels.ndim == 1 else ''
-        hint = ' Convert multi-hot labels with labels.float().' if integer and labels.ndim == 2 else hint
-        raise InputError(f'{found} are no {kind} targets: expected {FORMS}.{hint}')
-    return kind
+    hint = ' Convert class indices with labels.long().' if floating and dims == 1 else ''
+    hint = ' Convert multi-hot labels with labels.float().' if integer and dims == 2 else hint
+    raise InputError(f'{found} are no {kind} targets: expected {FORMS}.{hint}')
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +74,11 @@ class Batch:
     def __len__(self) -> int:
         """N, the number of images without the bank."""
         return len(self.images)
+
+    @property
+    def source_images(self) -> Tensor:
+        """(S, C, H, W) images of all sources, the bank's behind the batch's own."""
+        return self.images if self.bank is None else torch.cat([self.images, self.bank.source_images])
 
     @property
     def source_labels(self) -> Tensor:
@@ -112,8 +112,8 @@ class Mixture:
         """
         size, count = self.index.shape
         starts = torch.arange(0, size * count, count, device=self.index.device)
-        rows, weight = values.reshape(len(values), -1), self.weight.to(values.dtype).reshape(-1)
-        mixed = torch.embedding_bag(rows, self.index.reshape(-1), starts, per_sample_weights=weight)[0]
+        rows, weight = values.reshape(len(values), -1), self.weight.to(values.dtype).flatten()
+        mixed = torch.embedding_bag(rows, self.index.flatten(), starts, per_sample_weights=weight)[0]
         return mixed.view(size, *values.shape[1:])
 
     def soft(self, labels: Tensor, num_classes: int | None = None) -> Tensor:
@@ -181,11 +181,18 @@ class Plan:
     Args:
         batch: the sources.
         views: the forward passes.
-        policy: the policy that made the plan (of a composition: the member that was chosen).
+        policy: the policy that made the plan.
         losses: auxiliary loss terms by name, already weighted.
+        inner: of a policy around another one: the plan of that one, which its ``finish`` needs.
     """
 
     batch: Batch
     views: tuple[View, ...]
     policy: MixPolicy
     losses: Mapping[str, Tensor] = field(default_factory=dict)
+    inner: Plan | None = None
+
+    @property
+    def chosen(self) -> MixPolicy:
+        """The innermost policy: of a composition, the member that made the mixture."""
+        return self.policy if self.inner is None else self.inner.chosen

@@ -23,9 +23,8 @@ def to_device(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
         starts.append(end)
         end += -(-tensor.numel() * tensor.element_size() // 8) * 8  # views of the buffer must be aligned
     buffer = torch.empty(end, dtype=torch.uint8, pin_memory=True)
-    for host in (buffer,):
-        for tensor, start in zip(tensors, starts, strict=True):
-            _part(host, tensor, start).copy_(tensor)
+    for tensor, start in zip(tensors, starts, strict=True):
+        _part(buffer, tensor, start).copy_(tensor)
     there = buffer.to(device, non_blocking=True)
     return tuple(_part(there, tensor, start) for tensor, start in zip(tensors, starts, strict=True))
 

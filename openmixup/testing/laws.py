@@ -47,7 +47,7 @@ def members_are_chosen_by_their_probs(policy: MixPolicy) -> str | None:
         total = sum(prob for prob, is_on in zip(given, active, strict=True) if is_on)
         chosen: Counter[int] = Counter()
         for plan in draws(policy, random_images(4, 6, 6), DRAWS, seed=epoch, epoch=epoch):
-            chosen.update(place for place, member in enumerate(members) if plan.policy in set(member.modules()))
+            chosen.update(place for place, member in enumerate(members) if plan.chosen in set(member.modules()))
         for place, (prob, is_on) in enumerate(zip(given, active, strict=True)):
             expected = prob / total if is_on and total > 0 else 0.0
             require(

@@ -36,7 +36,7 @@ def label_equals_pixels(policy: MixPolicy) -> str | None:
     """The weights of each sample are the shares of the sources that its pixels show."""
     applies = False
     for case, dtype, plan, view in _cases(policy):
-        label, atol = plan.policy.label, tolerance(plan.policy, dtype)
+        label, atol = plan.chosen.label, tolerance(plan.chosen, dtype)
         if label == 'semantic':
             continue
         gap = (shares(view).mean((2, 3)) - scattered(view, len(plan.batch))).abs().amax(1)
@@ -71,7 +71,7 @@ def masks_equal_the_picture(policy: MixPolicy) -> str | None:
             again = (masks[:, :, None] * images[index]).sum(1)
             gap = float((again - view.inputs).abs().max())
             require(gap <= 1e-4, f'the sources blended by the masks differ from the picture by {gap:.4f} ({case})')
-            _masks_are_shares(plan.policy, masks, view.mixture.weight, case)
+            _masks_are_shares(plan.chosen, masks, view.mixture.weight, case)
     return None if applies else 'not run: it has no masks'
 
 
@@ -97,7 +97,7 @@ def identical_images_stay_identical(policy: MixPolicy) -> str | None:
         for view in plan.views:
             gap = float((view.inputs - one).abs().max())
             require(gap <= 1e-4, f'five times the same image became something else, by {gap:.4f}')
-            if plan.policy.normalised:
+            if plan.chosen.normalised:
                 target = view.mixture.soft(labels, 4)
                 gap = float((target - torch.eye(4)[3]).abs().max())
                 require(gap <= 1e-5, f'all labels are 3, but the target differs from it by {gap:.4f}')
@@ -119,7 +119,7 @@ def weights_are_sound(policy: MixPolicy) -> str | None:
         require(bool(weight.isfinite().all()), f'a weight is not finite ({case})')
         require(float(weight.min()) >= 0, f'a weight is {float(weight.min()):.4f}, below 0 ({case})')
         require(view.inputs.shape == plan.batch.images.shape, f'the picture has the shape {tuple(view.inputs.shape)}')
-        if plan.policy.normalised:
+        if plan.chosen.normalised:
             gap = float((weight.double().sum(1) - 1).abs().max())
             require(gap <= 1e-5, f'weights sum to 1 only within {gap:.5f} ({case})')
     return None

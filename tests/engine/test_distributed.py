@@ -29,7 +29,7 @@ class Witness(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         plan = learner_of(runner).last_plan
         weight = plan.views[0].mixture.weight
-        self.lines.append(f'{type(plan.policy).__name__} {weight[0, 0].item()}')
+        self.lines.append(f'{type(plan.chosen).__name__} {weight[0, 0].item()}')
     def after_train(self, runner):
         weights = torch.cat([p.detach().flatten() for p in learner_of(runner).student.parameters()])
         teacher = torch.cat([p.flatten() for p in learner_of(runner).teacher.parameters()])

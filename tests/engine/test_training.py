@@ -46,10 +46,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(train):
     assert not same(weights(first / 'epoch_3.pth'), weights(other / 'epoch_3.pth'))
 
 
-@pytest.mark.parametrize('step', [1, 4, 5, 8, 14])
+@pytest.mark.parametrize(
+    'step', [1, 5, 8, pytest.param(4, marks=pytest.mark.slow), pytest.param(14, marks=pytest.mark.slow)]
+)
 def test_a_run_cut_at_any_step_continues_bit_for_bit(train, step, monkeypatch):
     """In the middle of an epoch, at its end, and with gradients half accumulated (2 micro-batches a step)."""
-    options = ('default_hooks.checkpoint.by_epoch=False', 'optim_wrapper.accumulative_counts=1')
+    options = ('default_hooks.checkpoint.by_epoch=False', 'optim_wrapper.accumulative_counts=2')
     whole = train('whole', *options)
 
     class Cut(Exception):
@@ -78,6 +80,7 @@ def test_a_run_cut_at_any_step_continues_bit_for_bit(train, step, monkeypatch):
 def test_a_run_by_steps_continues_bit_for_bit(train, monkeypatch):
     options = (
         "train_cfg={'type': 'IterLoop', 'max_iters': 12, 'val_interval': 6}", 'default_hooks.checkpoint.interval=4',
+        'default_hooks.checkpoint.by_epoch=False',
         "param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': 12, 'by_epoch': False}]",
     )  # fmt: skip
     whole = train('whole', *options)
@@ -99,6 +102,10 @@ def test_resume_refuses_another_seed_or_batch_size(train):
         train('run', argv=('--resume', '--seed', '5'))
     with pytest.raises(InputError, match='batch_size=16, this run has 8'):
         train('run', 'train_dataloader.batch_size=8', argv=('--resume',))
+    with pytest.raises(InputError, match='samples=80, this run has 100'):
+        train('run', 'train_dataloader.dataset.per_class=10', argv=('--resume',))
+    with pytest.raises(InputError, match=r'weight_decay: None -> 0\.5'):
+        train('run', 'optim_wrapper.optimizer.weight_decay=0.5', argv=('--resume',))
 
 
 def test_resume_passes_over_a_damaged_checkpoint(train, capsys):
@@ -177,3 +184,101 @@ def test_nothing_is_read_from_the_device_between_logs(train, monkeypatch):
     monkeypatch.setattr(TrainLoop, 'step', step)
     train('run', 'default_hooks.log.interval=100', argv=('--policy', 'Vanilla'))
     assert counts[1:] == [0] * 7
+
+
+def test_a_new_run_in_an_old_work_dir_moves_the_old_files_aside(train):
+    work = train('run')
+    old = weights(work / 'epoch_3.pth')
+    train('run', 'train_cfg.max_epochs=1', argv=('--seed', '1'))
+    assert sorted(path.name for path in work.glob('*.pth')) == ['best.pth', 'epoch_1.pth']
+    aside = next(work.glob('before_*'))
+    assert same(weights(aside / 'epoch_3.pth'), old)
+    assert json.loads((aside / 'summary.json').read_text())['epochs'] == 3
+    assert json.loads((work / 'summary.json').read_text())['epochs'] == 1
+
+
+def test_weights_that_are_not_finite_never_replace_a_checkpoint(train, tmp_path):
+    hooks = ('default_hooks.checkpoint.by_epoch=False', 'default_hooks.log.interval=1000')
+    with pytest.raises(InputError, match='not finite|became (nan|inf)'):
+        train('run', 'optim_wrapper.optimizer.lr=1e30', 'default_hooks.checkpoint.keep=1', *hooks)
+    for path in (tmp_path / 'run').glob('*.pth'):
+        assert all(value.isfinite().all() for value in weights(path).values())
+
+
+def test_a_run_by_steps_without_evaluation_ends_with_its_files(train):
+    work = train(
+        'run', "train_cfg={'type': 'IterLoop', 'max_iters': 7}", 'param_scheduler=None', 'val_dataloader=None',
+        'val_cfg=None', 'val_evaluator=None',
+    )  # fmt: skip
+    assert json.loads((work / 'summary.json').read_text())['last'] == {}
+    assert json.loads((work / 'history.json').read_text())[-1]['iter'] == 7
+    assert [path.name for path in work.glob('iter_*.pth')] == ['iter_7.pth', 'iter_5.pth'] or len(
+        list(work.glob('iter_*.pth'))
+    ) == 2
+
+
+def test_a_schedule_by_epochs_in_a_run_by_steps_is_refused(train):
+    with pytest.raises(InputError, match='set by_epoch=False'):
+        train('run', "train_cfg={'type': 'IterLoop', 'max_iters': 7}")
+
+
+def test_a_hook_that_these_loops_do_not_serve_is_refused(train):
+    with pytest.raises(InputError, match=r'EMAHook of mmengine .* use model\.teacher'):
+        train('run', "custom_hooks=[{'type': 'EMAHook'}]")
+
+
+def test_clipping_reads_nothing_and_its_norm_is_logged(train):
+    work = train('run', "optim_wrapper.clip_grad={'max_norm': 0.1}")
+    assert all(entry['grad_norm'] > 0 for entry in json.loads((work / 'history.json').read_text()))
+
+
+def test_a_teacher_starts_from_loaded_weights(train, tmp_path):
+    first = train('first', 'model.teacher=None')
+    second = train('second', 'optim_wrapper.optimizer.lr=0', argv=('--load-from', str(first / 'best.pth')))
+    state = weights(second / 'epoch_3.pth')
+    assert torch.equal(state['teacher.heads.main.fc.weight'], state['student.heads.main.fc.weight'])
+
+
+def test_a_network_without_buffers_has_a_teacher_too(train):
+    train(
+        'run',
+        "model.backbone={'type': 'LeNet5', 'image_size': 16}",
+        "data_preprocessor.train=[{'type': 'Pad', 'padding': 4}]",
+        "data_preprocessor.test=[{'type': 'Pad', 'padding': 4}]",
+    )
+
+
+def test_schedulers_that_hold_functions_are_saved(train):
+    scheduler = "{'type': 'OneCycleLR', 'eta_max': 0.1, 'total_steps': 15, 'by_epoch': False}"
+    work = train('run', f'param_scheduler=[{scheduler}]')
+    assert (work / 'epoch_3.pth').exists()
+
+
+def test_the_picture_shows_the_first_batch_that_is_mixed(train, monkeypatch):
+    from openmixup.analysis import gallery
+
+    drawn = []
+    plain = gallery.mix_gallery
+    monkeypatch.setattr(
+        gallery, 'mix_gallery', lambda *a, **k: (drawn.append(a[1].mixture.index.shape[1]), plain(*a, **k))[1]
+    )
+    late = "{'type': 'RandomChoice', 'policies': [{'type': 'CutMix'}], 'epochs': [(1, None)]}"
+    train('run', f'model.policy={late}')
+    assert drawn == [1, 2]
+
+
+def test_the_log_of_a_continued_epoch_is_that_of_the_whole(train, monkeypatch):
+    options = ('default_hooks.checkpoint.by_epoch=False',)
+    whole = train('whole', *options)
+    from openmixup.engine.loops import TrainLoop
+
+    plain = TrainLoop.step
+    monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 8 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train('cut', *options)
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    cut = train('cut', *options, argv=('--resume',))
+    keys = ('loss', 'agreement', 'lr')
+    entries = [json.loads((work / 'history.json').read_text()) for work in (whole, cut)]
+    assert [[e[k] for k in keys] for e in entries[0]] == [[e[k] for k in keys] for e in entries[1]]
+    assert entries[0][0]['lr'] == 0.05

@@ -1,11 +1,12 @@
 import copy
+from dataclasses import replace
 from math import sqrt
 
 import pytest
 import torch
 
 from openmixup.errors import InputError
-from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice, Vanilla
+from openmixup.policies import Batch, Context, CutMix, MixPolicy, Mixup, RandomChoice, Vanilla
 from openmixup.registry import POLICIES
 
 IMAGES, LABELS = torch.randn(4, 3, 8, 8), torch.arange(4)
@@ -18,7 +19,7 @@ def plan(policy, seed=0, epoch=0):
 def chosen(policy, epoch=0, count=400):
     members = list(policy.policies)
     plans = [plan(policy, seed, epoch) for seed in range(count)]
-    return [sum(p.policy is member for p in plans) / count for member in members]
+    return [sum(p.chosen is member for p in plans) / count for member in members]
 
 
 def test_vanilla_is_the_batch_itself():
@@ -52,24 +53,51 @@ def test_nothing_is_mixed_in_an_epoch_without_members():
     assert policy.rate == 0
     for epoch, mixed in ((0, False), (1, False), (2, True), (3, True), (4, False)):
         found = plan(policy, epoch=epoch)
-        assert (found.policy is not policy) == mixed
+        assert (found.inner is not None) == mixed
         assert torch.equal(found.views[0].inputs, IMAGES) != mixed
-        assert policy.finish(found, (), Context()) is found
+        assert policy.finish(found, (), Context()).views is found.views
 
 
 def test_choices_can_be_nested():
     policy = RandomChoice([RandomChoice([Mixup(), Vanilla()]), CutMix()], [0.5, 0.5])
     assert policy.rate == pytest.approx(0.75)
-    assert {type(plan(policy, seed).policy) for seed in range(40)} == {Mixup, Vanilla, CutMix}
+    assert {type(plan(policy, seed).chosen) for seed in range(40)} == {Mixup, Vanilla, CutMix}
 
 
 def test_finish_goes_to_the_member_that_made_the_plan():
     class Finishing(Mixup):
         def finish(self, plan, outputs, ctx):
-            return 'finished', outputs
+            return replace(plan, losses={'seen': outputs[0]})
 
     policy = RandomChoice([Finishing()])
-    assert policy.finish(plan(policy), ('out',), Context()) == ('finished', ('out',))
+    assert policy.finish(plan(policy), ('out',), Context()).losses == {'seen': 'out'}
+
+
+class Louder(MixPolicy):
+    """A policy around another one: both of them finish, each its own plan."""
+
+    def __init__(self, policy):
+        super().__init__()
+        self.policy = policy
+
+    def plan(self, batch, ctx):
+        return self.around(self.policy(batch, ctx))
+
+    def finish(self, plan, outputs, ctx):
+        inner = self.policy.finish(plan.inner, outputs, ctx)
+        return replace(self.around(inner), losses={**inner.losses, f'loud{len(inner.losses)}': 1})
+
+
+def test_compositions_and_wrappers_nest_in_any_order():
+    for policy, losses in (
+        (Louder(RandomChoice([Louder(CutMix())])), {'loud0': 1, 'loud1': 1}),
+        (RandomChoice([Louder(RandomChoice([Mixup()]))]), {'loud0': 1}),
+        (RandomChoice([RandomChoice([Louder(Louder(Vanilla()))])]), {'loud0': 1, 'loud1': 1}),
+    ):
+        made = plan(policy)
+        assert made.policy is policy
+        assert type(made.chosen) in (CutMix, Mixup, Vanilla)
+        assert policy.finish(made, (), Context()).losses == losses
 
 
 def test_needs_are_those_of_any_member():

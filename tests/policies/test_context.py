@@ -49,8 +49,8 @@ def test_all_ranks_choose_the_same_member_but_draw_their_own_lam():
     policy = RandomChoice([Mixup(), CutMix()])
     for step in range(20):
         plans = [policy(Batch(images, labels), Context(step=step, rank=rank)) for rank in range(3)]
-        assert len({plan.policy for plan in plans}) == 1
-        if plans[0].policy is policy.policies[0]:
+        assert len({plan.chosen for plan in plans}) == 1
+        if plans[0].chosen is policy.policies[0]:
             assert len({float(plan.views[0].mixture.weight[0, 0]) for plan in plans}) == 3
 
 

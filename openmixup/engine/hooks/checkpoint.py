@@ -23,11 +23,10 @@ class CheckpointHook(Hook):
     these are the test set, its score is not an honest estimate, which is why the last epochs are the headline figures.
 
     Args:
-        interval: epochs (with an IterLoop, or with ``by_epoch=False``: steps) between checkpoints; the end of the run
-            is always saved.
+        interval: epochs, or steps, between checkpoints; the end of the run is always saved.
         keep: number of periodic checkpoints that stay.
         save_best: metric whose largest value is the best; None: no best checkpoint.
-        by_epoch: unit of ``interval``.
+        by_epoch: whether ``interval`` counts epochs (with an IterLoop: passes over the data) or steps.
     """
 
     priority = 'VERY_LOW'
@@ -38,38 +37,47 @@ class CheckpointHook(Hook):
                 raise InputError(f'CheckpointHook({name}={value!r}): expected a whole number of at least 1.')
         self.interval, self.keep, self.save_best, self.by_epoch = interval, keep, save_best, by_epoch
 
-    def _by_epoch(self, runner: Any) -> bool:
-        return self.by_epoch and not isinstance(runner.train_loop, IterLoop)
+    def before_train(self, runner: Any) -> None:
+        """A continued run goes on pruning what it wrote before."""
+        self._written = checkpoint_files(Path(runner.work_dir))[::-1] if runner.train_loop.iter else []
 
     def after_step(self, runner: Any) -> None:
-        """Save by steps."""
+        """Save by steps; in a run counted in steps an epoch is one pass over the data."""
         loop = runner.train_loop
-        if not self._by_epoch(runner) and (loop.iter % self.interval == 0 or loop.iter == loop.max_iters):
+        if self.by_epoch and not isinstance(loop, IterLoop):
+            return
+        unit = len(loop.dataloader) if self.by_epoch else 1
+        if loop.iter % (self.interval * unit) == 0 or loop.iter == loop.max_iters:
             self._save(runner, f'iter_{loop.iter}.pth')
 
     def after_epoch(self, runner: Any) -> None:
         """Save by epochs, after the evaluation."""
         loop = runner.train_loop
-        if self._by_epoch(runner):
-            if loop.epoch % self.interval == 0 or loop.epoch == loop.max_epochs:
-                self._save(runner, f'epoch_{loop.epoch}.pth')
-        elif loop.iter % self.interval == 0 or loop.epoch == loop.max_epochs:
-            self._save(runner, f'iter_{loop.iter}.pth')
+        if isinstance(loop, IterLoop):
+            return
+        place, name = (loop.epoch, f'epoch_{loop.epoch}') if self.by_epoch else (loop.iter, f'iter_{loop.iter}')
+        if place % self.interval == 0 or loop.epoch == loop.max_epochs or loop.stop_training:
+            self._save(runner, f'{name}.pth')
 
     def _save(self, runner: Any, name: str) -> None:
         path = runner.save(name)
         if runner.rank == 0:
             read_checkpoint(path)
-            for old in checkpoint_files(Path(runner.work_dir))[self.keep :]:
-                old.unlink()
+            self._written = [*(old for old in self._written if old != path), path]
+            for old in self._written[: -self.keep]:
+                old.unlink(missing_ok=True)
+            self._written = self._written[-self.keep :]
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
         """Keep the weights if they are the best so far."""
         if self.save_best is None or runner.train_loop is None or not metrics:
             return
-        if self.save_best not in metrics:
-            names = ', '.join(key for key, value in metrics.items() if isinstance(value, float))
-            raise InputError(f'CheckpointHook(save_best={self.save_best!r}): no such metric; expected one of {names}.')
+        if self.save_best not in metrics or 'top' not in self.save_best:
+            names = ', '.join(key for key in metrics if 'top' in key)
+            raise InputError(
+                f'CheckpointHook(save_best={self.save_best!r}): expected a metric whose largest value is the best, '
+                f'of {names}.'
+            )
         score = metrics[self.save_best]
         if runner.best and score <= runner.best[self.save_best]:
             return

@@ -25,11 +25,22 @@ class MixGalleryHook(Hook):
 
     def __init__(self, rows: int = 6) -> None:
         self.rows = rows
+        self._drawn = False
+
+    def before_train(self, runner: Any) -> None:
+        """A continued run has its picture already."""
+        self._drawn = runner.train_loop.iter > 0
+
+    @staticmethod
+    def _is_mixed(runner: Any) -> bool:
+        return learner_of(runner).last_plan.views[0].mixture.index.shape[1] > 1
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Draw it."""
-        if batch_idx != 0 or runner.rank != 0:
+        """Draw the first batch, and once more the first that is mixed, if that is another one."""
+        mixed = self._is_mixed(runner)
+        if runner.rank != 0 or self._drawn or not (mixed or batch_idx == 0):
             return
+        self._drawn = mixed
         from openmixup.analysis.gallery import mix_gallery, write_png
 
         learner = learner_of(runner)

@@ -45,7 +45,7 @@ class LogHook(Hook):
         self._epoch: dict[str, float] = {}
         self._epoch_steps = 0
         self._val: dict[str, Any] = {}
-        self._done = 0
+        self._done, self._lr, self._speed = 0, 0.0, 0.0
 
     def before_train(self, runner: Any) -> None:
         """Start the clocks."""
@@ -63,7 +63,7 @@ class LogHook(Hook):
                 self._read(runner)
             self._names, self._sums = list(outputs), [value.clone() for value in values]
         self._steps += 1
-        self._done = batch_idx + 1
+        self._done, self._lr = batch_idx + 1, learning_rate(runner)
         if self._done % self.interval == 0:
             means = self._read(runner)
             if time.perf_counter() - self._shown > QUIET:
@@ -93,7 +93,7 @@ class LogHook(Hook):
         self._window = (time.perf_counter(), loop.images)
         scalars = {f'train/{name}': value for name, value in means.items()}
         runner.visualizer.add_scalars(
-            {**scalars, 'train/lr': learning_rate(runner), 'train/images_per_second': self._speed}, step=self._done
+            {**scalars, 'train/lr': self._lr, 'train/images_per_second': self._speed}, step=self._done
         )
         return means
 
@@ -140,13 +140,29 @@ class LogHook(Hook):
             self._read(runner)
             self.after_epoch(runner)
 
+    def after_train(self, runner: Any) -> None:
+        """What is left when a run by steps ends between two evaluations."""
+        self._read(runner)
+        if self._epoch_steps:
+            self.after_epoch(runner)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Keep the sums of an epoch that is not over."""
+        self._read(runner)
+        checkpoint['log'] = {'sums': self._epoch, 'steps': self._epoch_steps}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
+        """Go on with them."""
+        log = checkpoint.get('log', {'sums': {}, 'steps': 0})
+        self._epoch, self._epoch_steps = dict(log['sums']), log['steps']
+
     def after_epoch(self, runner: Any) -> None:
         """One line, and one entry of the history."""
         loop = runner.train_loop
         speed = self._images_per_second(runner, self._epoch_window)
         means = {name: value / max(self._epoch_steps, 1) for name, value in self._epoch.items()}
         entry = {
-            'epoch': loop.epoch, 'iter': loop.iter, **means, 'lr': learning_rate(runner),
+            'epoch': loop.epoch, 'iter': loop.iter, **means, 'lr': self._lr,
             'images_per_second': speed,
             **{f'val/{key}': value for key, value in self._val.items() if key != 'seconds'},
         }  # fmt: skip

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,10 @@ from mmengine.hooks import Hook
 
 from openmixup.engine.environment import commit, hardware, versions
 from openmixup.engine.loops import learner_of
+from openmixup.engine.resume import config_hash
 from openmixup.registry import HOOKS
 
-__all__ = ['SummaryHook', 'config_hash']
-
-# where and how a run is made does not change what it computes
-_PLACE = ('work_dir', 'resume', 'load_from', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg')
-
-
-def config_hash(config: Any) -> str:
-    """First 12 hex digits of SHA-256 over the resolved config, without places and the seed."""
-    content = {key: value for key, value in config.to_dict().items() if key not in (*_PLACE, 'randomness')}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:12]
+__all__ = ['SummaryHook']
 
 
 @HOOKS.register_module()
@@ -45,10 +37,12 @@ class SummaryHook(Hook):
         loop, learner = runner.train_loop, learner_of(runner)
         evaluated = [entry for entry in runner.history if 'val/top1' in entry]
         recent = [entry for entry in evaluated if entry['epoch'] > loop.epoch - 10]
+        scores = [entry['val/top1'] for entry in recent]
         last = {key[4:]: value for key, value in evaluated[-1].items() if key.startswith('val/')} if evaluated else {}
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
         if peak is None:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            unit = 1 if sys.platform == 'darwin' else 1024
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         summary = {
             'config': str(getattr(runner.cfg, 'filename', '') or ''),
             'config_hash': config_hash(runner.cfg),
@@ -59,9 +53,11 @@ class SummaryHook(Hook):
             'steps': loop.iter,
             'best': runner.best,
             'last': last,
-            'median_last10': {'top1': statistics.median(entry['val/top1'] for entry in recent)} if recent else {},
+            'median_last10': {'top1': statistics.median(scores), 'count': len(scores)} if scores else {},
             'seconds': runner.seconds,
             'images_per_second': statistics.median(entry['images_per_second'] for entry in runner.history),
+            'world_size': runner.world_size,
+            'batch_size': runner.batch_size,
             'parameters': sum(parameter.numel() for parameter in learner.student.parameters()),
             'peak_memory_mb': peak / 2**20,
             'hardware': hardware(),

@@ -31,5 +31,7 @@ class Mixup(PairPolicy):
         images, size = batch.images, len(batch)
         mixture = Mixture(*to_device(images.device, pair_index(partner), pair_weights(lam, size)))
         return View(
-            mixture.of(images), mixture, lambda: mixture.weight[..., None, None].expand(-1, -1, *images.shape[-2:])
+            mixture.of(batch.source_images),
+            mixture,
+            lambda: mixture.weight[..., None, None].expand(-1, -1, *images.shape[-2:]),
         )
