@@ -13,7 +13,7 @@ help:
 	@echo 'make lint types  style and types     make format    apply the style'
 	@echo 'make configs     write the generated configs; make docs: the generated pages'
 
-$(READY): requirements-pinned.txt requirements-dev.txt setup.py
+$(READY): requirements.txt requirements-pinned.txt requirements-dev.txt setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --requirement requirements-pinned.txt --requirement requirements-dev.txt

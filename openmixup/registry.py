@@ -1,32 +1,41 @@
 """The registries: names in a config become classes here, and only here.
 
 All but :data:`POLICIES` are children of mmengine's registries, so that mmengine's own hooks, schedulers and optimizers
-can be named too. Two things differ from mmengine: a name resolves to a *registered* class only (mmengine imports any
-dotted name, so that ``type='os.system'`` in a file would run), and an argument that the constructor does not have is
-refused with a hint before the constructor runs.
+can be named too. Three things differ from mmengine: a name resolves to a *registered* class only (mmengine imports any
+dotted name, so that ``type='os.system'`` in a file would run); an argument that the constructor does not have or lacks
+is named before it runs; and what it refuses itself is told as a mistake of the user.
 """
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import mmengine.registry as parents
 from mmengine.registry import Registry as MMEngineRegistry
+from torch import nn
 
 from openmixup.errors import InputError, did_you_mean
 
 __all__ = [
     'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'LOG_PROCESSORS', 'LOOPS', 'METRICS', 'MODELS', 'MODEL_WRAPPERS',
     'OPTIMIZERS', 'OPTIM_WRAPPERS', 'OPTIM_WRAPPER_CONSTRUCTORS', 'PARAM_SCHEDULERS', 'POLICIES', 'RUNNERS', 'Registry',
-    'TRANSFORMS', 'VISBACKENDS', 'VISUALIZERS', 'accepted_arguments',
+    'TRANSFORMS', 'VISBACKENDS', 'VISUALIZERS', 'accepted_arguments', 'required_arguments',
 ]  # fmt: skip
+
+TAKES_NOTHING = (object.__init__, nn.Module.__init__)  # whatever their signatures say
+FILLED = {'optimizer', 'params'}  # given by mmengine when it builds an optimizer, its wrapper or a scheduler
 
 
 def accepted_arguments(cls: Any) -> set[str] | None:
     """Names of the constructor arguments of ``cls``; None if it takes any keyword."""
     names: set[str] = set()
-    inits = [c.__dict__['__init__'] for c in cls.__mro__ if '__init__' in c.__dict__] if inspect.isclass(cls) else [cls]
+    inits = [cls]
+    if inspect.isclass(cls):
+        inits = [c.__dict__['__init__'] for c in cls.__mro__ if '__init__' in c.__dict__]
+        if cls.__init__ in TAKES_NOTHING and cls.__new__ is object.__new__:
+            return names
     for init in inits:
         try:
             parameters = list(inspect.signature(init).parameters.values())
@@ -37,6 +46,16 @@ def accepted_arguments(cls: Any) -> set[str] | None:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return names - {'self'}
     return None
+
+
+def required_arguments(cls: Any) -> set[str]:
+    """Names of the constructor arguments of ``cls`` that have no default."""
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return set()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return {p.name for p in named if p.default is p.empty}
 
 
 class Registry(MMEngineRegistry):
@@ -74,19 +93,39 @@ class Registry(MMEngineRegistry):
         )
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
-        """Build an object from ``dict(type=..., **arguments)``; an object that is built already is returned."""
-        if not isinstance(cfg, dict):
-            if isinstance(cfg, str | type(None) | int | float | list):
-                raise InputError(f'a {self.name} is given as dict(type=..., ...), not as {cfg!r}.')
+        """Build an object from ``dict(type=..., **arguments)``; an object that is built already is returned.
+
+        Raises:
+            InputError: no such class, arguments that it does not take, or those that its constructor refuses.
+        """
+        if not isinstance(cfg, Mapping):
+            if isinstance(cfg, str | type(None) | int | float | list | tuple):
+                self.check(cfg)  # refuses it
             return cfg
         self.check(cfg)
-        return super().build(cfg, *args, **kwargs)
+        self.check_complete(cfg)
+        try:
+            return super().build(cfg, *args, **kwargs)
+        except InputError:
+            raise
+        except (TypeError, ValueError) as error:
+            name = getattr(self._class(cfg), '__name__', 'the class')
+            raise InputError(f'{name} refuses its arguments: {" ".join(str(error).split())}') from error
 
-    def check(self, cfg: dict) -> None:
-        """Refuse a config without ``type`` or with an argument that the constructor does not accept."""
+    def _class(self, cfg: Mapping) -> Any:
+        return self.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+
+    def check(self, cfg: Any) -> None:
+        """Refuse what is no dict, has no ``type``, or has an argument that the constructor does not accept."""
+        if not isinstance(cfg, Mapping):
+            remedy = f": write {{'type': {cfg!r}}}" if isinstance(cfg, str) else ''
+            remedy += f' or use --policy {cfg}' if remedy and self is POLICIES else ''
+            raise InputError(f'a {self.name} is given as dict(type=..., ...), not as {cfg!r}{remedy}.')
         if 'type' not in cfg:
             raise InputError(f'a {self.name} needs a type: got {dict(cfg)!r}; add type=... with a registered name.')
-        cls = self.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+        cls = self._class(cfg)
+        if not callable(cls):
+            raise InputError(f'type={cls!r} is no {self.name}: give a registered name.')
         accepted = accepted_arguments(cls)
         if accepted is None:
             return
@@ -98,6 +137,13 @@ class Registry(MMEngineRegistry):
                 hint = did_you_mean(key, accepted)
                 takes = ', '.join(sorted(accepted - {'type', '_scope_', 'optimizer'})) or 'nothing'
                 raise InputError(f'{cls.__name__} has no argument {key!r}{hint} (it takes {takes}).')
+
+    def check_complete(self, cfg: Mapping) -> None:
+        """Refuse a checked config without an argument that the constructor needs."""
+        cls = self._class(cfg)
+        missing = sorted(required_arguments(cls) - set(cfg) - FILLED)
+        if missing:
+            raise InputError(f'{cls.__name__} needs {", ".join(missing)}: add {missing[0]}=... to its dict.')
 
 
 def _child(parent: MMEngineRegistry, *locations: str) -> Registry:

@@ -2,12 +2,13 @@
 
 from openmixup.benchmark.leaves import Leaf, check_leaves, leaves_of, recipe_name
 from openmixup.benchmark.report import report
-from openmixup.benchmark.results import COLUMNS, append_row, read_rows, row_of
-from openmixup.benchmark.runs import Run, missing_runs
+from openmixup.benchmark.results import COLUMNS, SETTINGS_VERSION, append_row, read_rows, row_of, same_config
+from openmixup.benchmark.runs import Run, missing_runs, planned_runs
 from openmixup.benchmark.sweep import Sweep
 from openmixup.benchmark.table import Table, find_tables, load_table
 
 __all__ = [
-    'COLUMNS', 'Leaf', 'Run', 'Sweep', 'Table', 'append_row', 'check_leaves', 'find_tables', 'leaves_of', 'load_table',
-    'missing_runs', 'read_rows', 'recipe_name', 'report', 'row_of',
+    'COLUMNS', 'SETTINGS_VERSION', 'Leaf', 'Run', 'Sweep', 'Table', 'append_row', 'check_leaves', 'find_tables',
+    'leaves_of', 'load_table', 'missing_runs', 'planned_runs', 'read_rows', 'recipe_name', 'report', 'row_of',
+    'same_config',
 ]  # fmt: skip

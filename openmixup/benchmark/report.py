@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from openmixup.benchmark.leaves import recipe_numbers
-from openmixup.benchmark.results import key_of
+from openmixup.benchmark.results import SETTINGS_VERSION, key_of, same_config
+from openmixup.benchmark.runs import planned_runs
 from openmixup.benchmark.table import Table
 
 __all__ = ['report']
@@ -81,32 +82,41 @@ def report(
     """Markdown: one line for each policy and number of epochs.
 
     Top-1 in percent as mean ± sample standard deviation over the seeds; the difference to vanilla is that of the means
-    of the last epoch.
+    of the last epoch. Rows of another config than that of today are only counted.
 
     Args:
         table: the table.
         rows: its results.
         configs: folder of the recipes.
         epochs: for the rows of a trial: their length.
+
+    Raises:
+        InputError: a leaf has not been written.
     """
     root = Path(configs)
     lengths = [recipe_numbers(root / recipe)['epochs'] for recipe in table.recipes] if epochs is None else [epochs]
+    plan = {run.key: run for run in planned_runs(table, configs=configs, epochs=epochs)} if rows else {}
+    known = [row for row in rows if key_of(row) in plan]
+    current = [row for row in known if same_config(row, plan[key_of(row)].config_hash)]
     places: list[str] = []
     lines, warnings = [], []
     for length in lengths:
-        found = {
-            policy: [row for row in rows if key_of(row)[:2] == (policy, length) and int(row['seed']) in table.seeds]
-            for policy in table.policies
-        }
+        found = {policy: [row for row in current if key_of(row)[:2] == (policy, length)] for policy in table.policies}
         vanilla = found.get('vanilla', [])
         lines += [_line(table, policy, length, found[policy], vanilla, places) for policy in table.policies]
         for policy, own in found.items():
-            hashes = _distinct(own, 'config_hash')
+            older = [row for row in own if row['settings_version'] != str(SETTINGS_VERSION)]
+            hashes = _distinct(older, 'config_hash')
             if ',' in hashes:
                 warnings.append(
                     f'Not comparable: the seeds of {policy}, {length} epochs, had different configs ({hashes}).'
                 )
-    text = [f'### {table.name}', '', f'Recipe `configs/{table.recipe}`, seeds {", ".join(map(str, table.seeds))}.']
+    if len(known) > len(current):
+        warnings.append(f'{len(known) - len(current)} rows of another config are left out.')
+    recipes = table.recipes if epochs is None else table.recipes[:1]
+    named = ', '.join(f'`configs/{recipe}`' for recipe in recipes)
+    seeds = ', '.join(map(str, table.seeds))
+    text = [f'### {table.name}', '', f'Recipe{"s" if len(recipes) > 1 else ""} {named}, seeds {seeds}.']
     if epochs is not None:
         text[-1] += f' A trial of {epochs} epochs, not the recipe.'
     text[-1] += ' Top-1 in percent, mean ± standard deviation over the seeds.'

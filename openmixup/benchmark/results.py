@@ -7,26 +7,36 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from openmixup.errors import InputError
 
-__all__ = ['COLUMNS', 'append_row', 'key_of', 'read_rows', 'row_of']
+__all__ = ['COLUMNS', 'SETTINGS_VERSION', 'append_row', 'key_of', 'read_rows', 'row_of', 'same_config']
 
 COLUMNS = (
     'table', 'policy', 'seed', 'epochs', 'top1_last', 'top1_median10', 'top1_best', 'top5_last', 'loss_last',
     'ece_last', 'seconds', 'images_per_second', 'parameters', 'peak_memory_mb', 'config_hash', 'commit', 'hardware',
-    'versions', 'date',
+    'versions', 'settings_version', 'date',
 )  # fmt: skip
-_HEADER = ','.join(COLUMNS)
+SETTINGS_VERSION = 2  # how config_hash is computed: hashes of different versions cannot be compared
+_KEY = ('policy', 'epochs', 'seed')
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, int, int]:
     """What a row is the result of: policy, epochs, seed."""
     return row['policy'], int(row['epochs']), int(row['seed'])
+
+
+def same_config(row: Mapping[str, str], config_hash: str) -> bool:
+    """Whether a row is, as far as it tells, of the config with this hash.
+
+    A row without a hash, or whose hash was computed in another way, cannot be told apart and counts as the same.
+    """
+    comparable = row['settings_version'] == str(SETTINGS_VERSION) and row['config_hash']
+    return not comparable or row['config_hash'] == config_hash
 
 
 def row_of(summary: Mapping[str, Any], table: str, policy: str, seed: int, epochs: int) -> dict[str, str]:
@@ -45,6 +55,7 @@ def row_of(summary: Mapping[str, Any], table: str, policy: str, seed: int, epoch
         'top1_median10': (summary.get('median_last10') or {}).get('top1'),
         'top1_best': best.get('top1'),
         **{f'{name}_last': last.get(name) for name in ('top5', 'loss', 'ece')},
+        'settings_version': SETTINGS_VERSION,
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ'),
     }
     values |= {name: summary.get(name) for name in COLUMNS if name not in values}
@@ -61,24 +72,55 @@ def _plain(value: Any) -> str:
     return ' '.join(text.split())
 
 
+def _cells(line: bytes) -> list[str]:
+    """The cells of one line; none if it is torn inside a cell."""
+    try:
+        return next(csv.reader([line.decode('utf-8')], strict=True), [])
+    except (csv.Error, UnicodeDecodeError):
+        return []
+
+
+def _is_row(cells: Sequence[str], header: Sequence[str]) -> bool:
+    row = dict(zip(header, cells, strict=False))
+    return len(cells) == len(header) and all(row.get(name, '').isdecimal() for name in ('epochs', 'seed'))
+
+
 def _whole_lines(stream: BinaryIO) -> bytes:
-    """The content without an incomplete last line, as a killed process may have left it."""
+    """The content without an incomplete last line, as a killed process may have left it.
+
+    A last line that has all its columns is complete, and gets the newline that it may lack.
+    """
     stream.seek(0)
     data = stream.read()
-    return data[: data.rfind(b'\n') + 1]
+    whole, newline, last = data.rpartition(b'\n')
+    whole += newline
+    if last and whole and _is_row(_cells(last), _cells(whole.partition(b'\n')[0])):
+        return data + b'\n'
+    return whole
 
 
 def _parse(data: bytes, path: Path) -> list[dict[str, str]]:
-    text = data.decode('utf-8')
-    if not text:
+    """The rows; columns that an older file lacks are empty."""
+    if not data:
         return []
-    if text.splitlines()[0] != _HEADER:
-        raise InputError(f'{path} has other columns than {_HEADER}; move it away.')
-    return list(csv.DictReader(io.StringIO(text)))
+    reader = csv.DictReader(io.StringIO(data.decode('utf-8')))
+    header = reader.fieldnames or ()
+    if not set(_KEY) <= set(header) <= set(COLUMNS):
+        raise InputError(f'{path} has other columns than {",".join(COLUMNS)}; move it away.')
+    return [{name: row.get(name) or '' for name in COLUMNS} for row in reader]
+
+
+def _lines(rows: Sequence[Mapping[str, str]], header: bool) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode('utf-8')
 
 
 def read_rows(path: str | Path) -> list[dict[str, str]]:
-    """The complete rows of a file; none if it does not exist.
+    """The complete rows of a file; none if it does not exist. Columns that an older file lacks are empty.
 
     Raises:
         InputError: the file has other columns.
@@ -91,28 +133,53 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         return _parse(_whole_lines(stream), path)
 
 
+def _open_locked(path: Path) -> BinaryIO:
+    """The file, locked; opened again if another process has put a new one in its place meanwhile."""
+    while True:
+        stream = open(path, 'a+b')  # noqa: SIM115 (closed by the caller)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if path.is_file() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            return stream
+        stream.close()
+
+
 def append_row(path: str | Path, row: Mapping[str, str]) -> bool:
     """Append one row, alone among all processes, and have it on the disk before returning.
 
-    An incomplete last line is cut first, and the header is written where there is none.
+    An incomplete last line is cut first, and the header is written where there is none. A file with the columns of an
+    earlier version is written anew with all columns, and takes the place of the old one in one step.
 
     Returns:
-        False if the file has a row of the same policy, epochs and seed already; it then stays as it is.
+        False if the file has a row of the same policy, epochs, seed and config already; it then stays as it is.
 
     Raises:
         InputError: the file has other columns.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    line = io.StringIO()
-    csv.DictWriter(line, COLUMNS, lineterminator='\n').writerow(row)
-    with open(path, 'a+b') as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with _open_locked(path) as stream:
         data = _whole_lines(stream)
-        if key_of(row) in {key_of(known) for known in _parse(data, path)}:
+        rows = _parse(data, path)
+        if any(key_of(known) == key_of(row) and same_config(known, row['config_hash']) for known in rows):
             return False
-        stream.truncate(len(data))
-        stream.write((b'' if data else _HEADER.encode() + b'\n') + line.getvalue().encode('utf-8'))
+        if data and _cells(data.partition(b'\n')[0]) != list(COLUMNS):
+            _replace(path, _lines([*rows, row], header=True))
+            return True
+        size = os.fstat(stream.fileno()).st_size
+        added = _lines([row], header=not data)
+        if len(data) > size:  # the newline that the last row lacks
+            added = data[size:] + added
+        stream.truncate(min(len(data), size))
+        stream.write(added)
         stream.flush()
         os.fsync(stream.fileno())
     return True
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix('.tmp')
+    with open(temporary, 'wb') as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)

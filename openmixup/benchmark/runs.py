@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from openmixup.benchmark.leaves import leaves_of, recipe_numbers
-from openmixup.benchmark.results import key_of, read_rows
+from openmixup.benchmark.results import key_of, read_rows, same_config
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError, did_you_mean
 
-__all__ = ['Run', 'missing_runs', 'results_file']
+__all__ = ['Run', 'missing_runs', 'planned_runs', 'results_file']
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,48 @@ class Run:
         """File for what the run prints; while it is locked the run is going on."""
         return self.work_dir.with_name(f'{self.work_dir.name}.log')
 
+    @cached_property
+    def _loaded(self) -> Any:
+        """The config as the trainer makes it."""
+        from openmixup.engine.config import load_config
+
+        config = load_config(self.config, self.options)
+        config['randomness'] = {'deterministic': False, **(config.get('randomness') or {})}
+        return config
+
+    @cached_property
+    def config_hash(self) -> str:
+        """What its summary and its row have as ``config_hash``."""
+        from openmixup.engine.resume import config_hash
+
+        return config_hash(self._loaded)
+
     @property
     def begun(self) -> bool:
-        """There is a checkpoint to continue from."""
-        return any(self.work_dir.rglob('*.pth'))
+        """There is a checkpoint of this config to continue from."""
+        from openmixup.engine.checkpoint import latest_checkpoint
+        from openmixup.engine.resume import settings
+
+        found = latest_checkpoint(self.work_dir)
+        return found is not None and found[1].get('settings') == settings(self._loaded)
 
     def summary(self) -> dict[str, Any] | None:
-        """The summary of the finished run; None if it has not finished."""
+        """The summary of the finished run; None if it has not finished, or was one of another config."""
         try:
             summary = json.loads((self.work_dir / 'summary.json').read_text(encoding='utf-8'))
             same = (int(summary['epochs']), int(summary['seed'])) == (self.epochs, self.seed)
+            same = same and summary['config_hash'] == self.config_hash
             return summary if same and 'top1' in summary['last'] else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def command(self, trainer: Sequence[str]) -> list[str]:
-        """The command line of the run."""
+    def command(self, trainer: Sequence[str], data: str | None = None) -> list[str]:
+        """The command line of the run, with ``data`` as the root folder of its data."""
         command = [*trainer, str(self.config), '--work-dir', str(self.work_dir), '--seed', str(self.seed)]
         if self.begun:
             command.append('--resume')
+        if data is not None:
+            command += ['--data', data]
         return command + (['--cfg-options', *self.options] if self.options else [])
 
 
@@ -103,20 +127,18 @@ def results_file(
     return folder / f'{table.name}.csv'
 
 
-def missing_runs(
+def planned_runs(
     table: Table,
-    rows: str | Path,
     work_dir: str | Path = 'work_dirs/benchmarks',
     configs: str | Path = 'configs',
     policies: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     epochs: int | None = None,
 ) -> list[Run]:
-    """The runs whose rows are not in the results yet, seed by seed so that an early stop leaves whole comparisons.
+    """The runs of a table, seed by seed so that an early stop leaves whole comparisons.
 
     Args:
         table: the table.
-        rows: CSV file of the results.
         work_dir: folder for the work folders of all tables.
         configs: folder of the recipes and leaves.
         policies: only these; None: all.
@@ -128,7 +150,6 @@ def missing_runs(
     """
     leaves = leaves_of(table, configs)
     wanted = _chosen('policy', policies, list(table.policies))
-    done = {key_of(row) for row in read_rows(rows)}
     base = Path(work_dir) / table.name
     if epochs is not None:
         base /= f'trial-{epochs}e'
@@ -143,7 +164,24 @@ def missing_runs(
             length = leaf.epochs if epochs is None else epochs
             folder = base / f'{leaf.policy}-{length}e-seed{seed}'
             options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)
-            run = Run(table.name, leaf.policy, seed, length, leaf.path, folder, options)
-            if run.key not in done:
-                runs.append(run)
+            runs.append(Run(table.name, leaf.policy, seed, length, leaf.path, folder, options))
     return runs
+
+
+def missing_runs(table: Table, rows: str | Path, *arguments: Any, **options: Any) -> list[Run]:
+    """The runs whose rows are not in the results yet; rows of another config do not count.
+
+    Args:
+        table: the table.
+        rows: CSV file of the results.
+        *arguments: as for :func:`planned_runs`.
+        **options: as for :func:`planned_runs`.
+    """
+    known: dict[tuple[str, int, int], list[dict[str, str]]] = {}
+    for row in read_rows(rows):
+        known.setdefault(key_of(row), []).append(row)
+    return [
+        run
+        for run in planned_runs(table, *arguments, **options)
+        if not any(same_config(row, run.config_hash) for row in known.get(run.key, ()))
+    ]

@@ -7,24 +7,64 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from openmixup.benchmark.results import append_row, row_of
 from openmixup.benchmark.runs import Run
+from openmixup.errors import InputError
 
 __all__ = ['Sweep']
 
-_Job = tuple[Run, subprocess.Popen, BinaryIO, float]
+
+class _Job(NamedTuple):
+    """A run that goes on."""
+
+    run: Run
+    process: subprocess.Popen
+    log: BinaryIO
+    begin: float
+    gpu: str | None
+
+
+@contextmanager
+def _caught() -> Iterator[list[int]]:
+    """Interrupts gather in the list instead of breaking in anywhere; those that are ignored stay so."""
+    numbers: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # the only one that gets signals
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, frame: numbers.append(number))
+        yield numbers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _devices(gpus: int | None) -> list[str | None]:
+    """Names of the GPUs to use, of those that this process may see; [None]: no choice is made."""
+    if gpus is None:
+        return [None]
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    names = [str(number) for number in range(gpus)] if visible is None else [n for n in visible.split(',') if n]
+    if len(names) < gpus:
+        raise InputError(f'{gpus} GPUs are asked for, but CUDA_VISIBLE_DEVICES={visible!r} has {len(names)}.')
+    return list(names[:gpus])
 
 
 class Sweep:
     """Train the given runs and append their rows.
 
-    A run whose summary is there is collected, one that has a checkpoint is continued. The log of a run is locked while
-    it goes on, by the trainer too, so that no run is ever trained twice at the same time.
+    A run whose summary is there is collected, one that has a checkpoint is continued, both only if of the same config.
+    The log of a run is locked while it goes on, by the trainer too, so that no run is ever trained twice at the same
+    time.
 
     Args:
         runs: the runs, in the order in which they are started.
@@ -32,6 +72,8 @@ class Sweep:
         jobs: runs at once.
         trainer: command that trains; the config, ``--work-dir`` and so on follow it.
         say: gets the lines of progress.
+        data: root folder of the data; None: that of the configs.
+        gpus: each run gets one of so many GPUs in turn, the least busy first; None: they see what this process sees.
         patience: seconds that runs have to end after SIGTERM before they are killed.
 
     Attributes:
@@ -46,28 +88,37 @@ class Sweep:
         trainer: Sequence[str] = (sys.executable, '-m', 'openmixup', 'train'),
         say: Callable[[str], None] = print,
         patience: float = 60.0,
+        data: str | None = None,
+        gpus: int | None = None,
     ) -> None:
         self.waiting = list(runs)
         self.total = len(runs)
         self.results, self.jobs, self.trainer = Path(results), max(1, jobs), list(trainer)
-        self.say, self.patience = say, patience
+        self.say, self.patience, self.data = say, patience, data
+        self._gpus, self._started = _devices(gpus), 0
         self.failures: list[tuple[Run, str]] = []
         self._running: list[_Job] = []
         self._durations: list[float] = []
         self._done = 0
 
     def run(self) -> list[tuple[Run, str]]:
-        """Train until no run is left; the failures are returned. An interrupt ends the children before it goes on."""
-        try:
-            while self.waiting or self._running:
-                while self.waiting and len(self._running) < self.jobs:
-                    self._start(self.waiting.pop(0))
-                self._reap()
-                if self._running:
-                    time.sleep(0.1)
-        except BaseException:
-            self._stop()
-            raise
+        """Train until no run is left; the failures are returned.
+
+        Raises:
+            KeyboardInterrupt: SIGINT or SIGTERM came; the children have ended.
+        """
+        with _caught() as interrupts:
+            try:
+                while (self.waiting or self._running) and not interrupts:
+                    while self.waiting and len(self._running) < self.jobs and not interrupts:
+                        self._start(self.waiting.pop(0))
+                    self._reap()
+                    if self._running:
+                        time.sleep(0.1)
+            finally:  # after an interrupt or an error; nothing is left to stop otherwise
+                self._stop()
+        if interrupts:
+            raise KeyboardInterrupt
         return self.failures
 
     def _start(self, run: Run) -> None:
@@ -84,10 +135,12 @@ class Sweep:
             log.close()
             self._collect(run, 'collected')
             return
-        command = run.command(self.trainer)
+        command = run.command(self.trainer, self.data)
+        gpu = self._next_gpu()
         log.write(f'$ {" ".join(command)}\n'.encode())
         log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
+        environment |= {} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu}
         try:  # a session of its own: Ctrl-C reaches the children through _stop alone, once
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -96,12 +149,19 @@ class Sweep:
             log.close()
             self._fail(run, f'could not be started: {error}')
             return
-        self._running.append((run, process, log, time.monotonic()))
+        self._started += 1
+        self._running.append(_Job(run, process, log, time.monotonic(), gpu))
+
+    def _next_gpu(self) -> str | None:
+        """The GPU with the fewest runs; in turn among equals."""
+        turn = self._started % len(self._gpus)
+        busy = [job.gpu for job in self._running]
+        return min(self._gpus[turn:] + self._gpus[:turn], key=busy.count)
 
     def _reap(self) -> None:
         """Turn each run that has ended into a row or a failure."""
         for job in list(self._running):
-            run, process, log, begin = job
+            run, process, log, begin, _ = job
             code = process.poll()
             if code is None:
                 continue
@@ -110,7 +170,7 @@ class Sweep:
             if code != 0:
                 self._fail(run, f'exit code {code}')
             elif run.summary() is None:
-                self._fail(run, 'no summary.json of this run, though it ended with exit code 0')
+                self._fail(run, 'no summary.json of this run and config, though it ended with exit code 0')
             else:
                 self._durations.append(time.monotonic() - begin)
                 self._collect(run, f'{self._durations[-1]:.0f} s')
@@ -137,13 +197,13 @@ class Sweep:
     def _stop(self) -> None:
         """SIGTERM to all runs, SIGKILL to those still there after ``patience`` seconds; they are continued later."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for _, process, _, _ in self._running:
-                if process.poll() is None:
-                    os.killpg(process.pid, number)
+            for job in self._running:
+                if job.process.poll() is None:
+                    os.killpg(job.process.pid, number)
             deadline = time.monotonic() + self.patience
-            while time.monotonic() < deadline and any(job[1].poll() is None for job in self._running):
+            while time.monotonic() < deadline and any(job.process.poll() is None for job in self._running):
                 time.sleep(0.05)
-        for _, process, log, _ in self._running:
-            process.wait()
-            log.close()
+        for job in self._running:
+            job.process.wait()
+            job.log.close()
         self._running.clear()

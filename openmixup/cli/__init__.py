@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from openmixup.errors import InputError, did_you_mean
 
-__all__ = ['find_modules_here', 'main', 'run']
+__all__ = ['find_modules_here', 'main', 'run', 'whole']
 
 
 def find_modules_here() -> None:
     """Let modules of the user in the working directory be imported: those of custom_imports or MODULE:CLASS."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The argparse type of a whole number of at least ``least``."""
+
+    def read(text: str) -> int:
+        if not text.strip().removeprefix('-').isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f'{text!r}: expected a whole number of at least {least}.')
+        return int(text)
+
+    return read
 
 
 def run(name: str, argv: Sequence[str] | None = None) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 __all__ = ['main']
 
@@ -25,6 +24,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument('--policies', nargs='+', metavar='NAME', help='only these policies of the table')
     run.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds of the table')
     run.add_argument('--jobs', type=_positive, default=1, metavar='N', help='runs at once (default: 1)')
+    run.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the configs')
+    run.add_argument('--gpus', type=_positive, metavar='N', help='give each run one of N GPUs in turn')
     report = commands.add_parser('report', help='print the results as Markdown')
     for command in (run, report):
         command.add_argument('table', metavar='TABLE', help='name of a table, or path of one')
@@ -38,10 +39,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
-
-
 TRAINER = (sys.executable, '-m', 'openmixup', 'train')
 
 
@@ -53,7 +50,7 @@ def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = TRAINER) ->
         trainer: the command that trains one config.
 
     Returns:
-        0; 1 if a run failed; 130 after Ctrl-C.
+        0; 1 if a run failed; 130 after Ctrl-C or SIGTERM.
     """
     args = _arguments(argv)
     from openmixup.benchmark.leaves import recipe_numbers
@@ -73,8 +70,8 @@ def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = TRAINER) ->
         return 0
     runs = missing_runs(table, results, args.work_dir, args.configs, args.policies, args.seeds, trial)
     print(f'{table.name}: {len(runs)} runs are missing in {results}.', flush=True)
-    signal.signal(signal.SIGTERM, _interrupt)
-    sweep = Sweep(runs, results, args.jobs, trainer, say=lambda line: print(line, flush=True))
+    say = partial(print, flush=True)
+    sweep = Sweep(runs, results, args.jobs, trainer, say=say, data=args.data, gpus=args.gpus)
     try:
         failures = sweep.run()
     except KeyboardInterrupt:

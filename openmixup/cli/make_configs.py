@@ -11,11 +11,13 @@ __all__ = ['main']
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='make_configs.py', description=__doc__)
     parser.add_argument('tables', nargs='*', metavar='TABLE', help='names of tables or paths of them; default: all')
-    parser.add_argument('--out', default='configs', help='folder for the leaves (default: %(default)s)')
+    parser.add_argument('--out', help='folder for the leaves (default: that of the recipes)')
     parser.add_argument('--configs', default='configs', help='folder of the recipes (default: %(default)s)')
     parser.add_argument('--benchmarks', default='benchmarks', help='folder of the tables (default: %(default)s)')
     parser.add_argument('--check', action='store_true', help='write nothing; exit 1 if a leaf is missing or stale')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.out = args.configs if args.out is None else args.out
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,6 +6,8 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from openmixup.cli import whole
+
 __all__ = ['main']
 
 
@@ -16,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('checkpoint', help='file written by training')
     made.add_argument('images', nargs='+', help='image files')
     made.add_argument('--device', help='cpu, cuda ... (default: the GPU if there is one)')
-    made.add_argument('--batch-size', type=int, default=64)
+    made.add_argument('--batch-size', type=whole(1), default=64)
+    made.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes of the config')
     made.add_argument('--json', action='store_true', help='one JSON object per line')
     return made
 
@@ -25,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Predict; returns the exit code."""
     args = parser().parse_args(argv)
     from openmixup import init_model
+    from openmixup.engine.config import load_config
 
-    model = init_model(args.config, args.checkpoint, device=args.device)
+    model = init_model(load_config(args.config, args.cfg_options), args.checkpoint, device=args.device)
     for start in range(0, len(args.images), args.batch_size):
         for result in model(args.images[start : start + args.batch_size]):
             if args.json:

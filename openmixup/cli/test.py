@@ -28,17 +28,28 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
     args = parser().parse_args(argv)
+    from openmixup.engine.checkpoint import read_checkpoint
     from openmixup.engine.config import find_config, load_config
     from openmixup.engine.launch import build_runner
+    from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, data=args.data)
+    if config.get('test_cfg') is None:
+        raise InputError(f'{args.config} has no test_dataloader, test_cfg and test_evaluator: there is no test set.')
+    if args.out:
+        check_writable(Path(args.out))
+    trained_on = read_checkpoint(args.checkpoint).get('meta', {}).get('classes')
     config['work_dir'] = args.work_dir or os.path.join('work_dirs', find_config(args.config).stem, 'test')
     config['launcher'], config['default_hooks'], config['custom_hooks'] = args.launcher, {}, []
+    config['resume'], config['load_from'] = False, None
+    if config['model']['backbone'].get('pretrained'):  # the checkpoint has the weights
+        config['model']['backbone']['pretrained'] = None
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
         config.pop(key, None)
     runner = build_runner(config)
+    compare_classes(args.checkpoint, trained_on, runner.classes)
     runner.load_weights(args.checkpoint)
     metrics = runner.test()
     if runner.rank == 0:
@@ -48,3 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.out:
             Path(args.out).write_text(json.dumps(metrics, indent=1) + '\n')
     return 0
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written after the evaluation."""
+    from openmixup.errors import InputError
+
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise InputError(f'--out {path} cannot be written: give a file in an existing folder of yours.')
+
+
+def compare_classes(checkpoint: str, trained_on: Sequence[str] | None, found: Sequence[str]) -> None:
+    """Refuse data whose classes are not those, in their order, that the checkpoint was trained on."""
+    from openmixup.errors import InputError
+
+    if not trained_on or not found or list(trained_on) == list(found):
+        return
+    if len(trained_on) != len(found):
+        what = f'{len(trained_on)} classes, the data has {len(found)}'
+    else:
+        number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(trained_on, found, strict=True)) if a != b)
+        what = f'{one!r} as class {number}, the data has {other!r}'
+    raise InputError(f'{checkpoint} was trained with {what}: evaluate it on data with the same classes.')

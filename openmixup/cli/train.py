@@ -6,6 +6,9 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from openmixup.cli import whole
 
 __all__ = ['main']
 
@@ -22,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     made.add_argument('--policy', metavar='NAME', help='mixing policy, instead of the one of the config')
     made.add_argument('--amp', action='store_true', help='mixed precision (bfloat16), on CPU or GPU')
-    made.add_argument('--seed', type=int, help='seed of the run (default: that of the config)')
+    made.add_argument('--seed', type=whole(0), help='seed of the run (default: that of the config)')
     made.add_argument('--deterministic', action='store_true', help='only deterministic kernels')
     made.add_argument('--launcher', default='none', choices=('none', 'pytorch', 'slurm'))
     made.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes of the config')
@@ -33,9 +36,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code."""
     args = parser().parse_args(argv)
-    from openmixup.engine.config import find_config, load_config
+    from openmixup.engine.config import find_config, load_config, validate
+    from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, args.policy, args.data)
+    if config.get('train_cfg') is None:
+        raise InputError(
+            f'{args.config} has no train_dataloader, train_cfg and optim_wrapper: there is nothing to train.'
+        )
     name = find_config(args.config).stem
     suffix = f'-{args.policy.lower()}' if args.policy else ''
     config['work_dir'] = args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name + suffix)
@@ -51,36 +59,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     config['randomness'] = randomness
     if args.amp:
         config['optim_wrapper']['type'] = 'AutocastOptimWrapper'
+    validate(config)  # with the arguments in it
     from openmixup.engine.launch import build_runner
 
     runner = build_runner(config)
     runner.train()
     if runner.rank == 0:
-        report(Path(runner.work_dir), Path(runner.log_dir))
+        report(runner)
     return 0
 
 
-def report(work_dir: Path, log_dir: Path) -> None:
-    """Say what came out and where it lies."""
+def report(runner: Any) -> None:
+    """Say what came out and where it lies; a config may leave out any part of it."""
     import json
 
-    summary = json.loads((work_dir / 'summary.json').read_text())
-    last, median = summary['last'], summary['median_last10']
-    if last:
-        print(
-            f'top-1 {last["top1"]:.2f}% after the last epoch, {median["top1"]:.2f}% median of the last ten, '
-            f'{summary["best"]["top1"]:.2f}% best (epoch {summary["best"]["epoch"]}, chosen on the evaluation data)'
-        )
-    print(f'{summary["seconds"]:.0f} s, {summary["parameters"] / 1e6:.2f} M parameters, {summary["hardware"]}')
+    work_dir, log_dir = Path(runner.work_dir), Path(runner.log_dir)
+    summary, path = {}, work_dir / 'summary.json'
+    if path.exists() and any(type(hook).__name__ == 'SummaryHook' for hook in runner.hooks):  # not an older run's
+        summary = json.loads(path.read_text())
+    scores = [
+        _score(summary.get('last'), 'after the last epoch'),
+        _score(summary.get('median_last10'), 'median of the last {count} evaluations'),
+        _score(summary.get('best'), 'best (epoch {epoch}, chosen on the evaluation data)'),
+    ]
+    if any(scores):
+        print('top-1 ' + ', '.join(filter(None, scores)))
+    if summary:
+        print(f'{summary["seconds"]:.0f} s, {summary["parameters"] / 1e6:.2f} M parameters, {summary["hardware"]}')
     places = {
         'log': next(iter(log_dir.glob('*.log')), None),
-        'checkpoint': max(work_dir.glob('epoch_*.pth'), default=None, key=lambda path: path.stat().st_mtime)
-        or max(work_dir.glob('iter_*.pth'), default=None, key=lambda path: path.stat().st_mtime),
-        'best': work_dir / 'best.pth',
+        'checkpoint': getattr(runner, 'last_saved', None),
+        'best': work_dir / 'best.pth' if runner.best else None,
         'TensorBoard': next(iter(log_dir.glob('**/events.out.*')), None),
         'mixed samples': work_dir / 'mix_gallery.png',
-        'summary': work_dir / 'summary.json',
+        'summary': path if summary else None,
     }
-    for name, path in places.items():
-        if path is not None and path.exists():
-            print(f'{name + ":":15s}{os.path.relpath(path)}')
+    for name, place in places.items():
+        if place is not None and place.exists():
+            print(f'{name + ":":15s}{os.path.relpath(place)}')
+
+
+def _score(figures: dict[str, Any] | None, what: str) -> str:
+    """``"97.50% after the last epoch"``, or an empty string where it was not measured."""
+    if not figures or 'top1' not in figures:
+        return ''
+    return f'{figures["top1"]:.2f}% ' + what.format(count=figures.get('count', 'ten'), epoch=figures.get('epoch', '?'))

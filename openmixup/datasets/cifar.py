@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 import torch
 
-from openmixup.datasets.memory import InMemoryDataset, check_choice
+from openmixup.datasets.checks import check_choice
+from openmixup.datasets.memory import InMemoryDataset
 from openmixup.datasets.sources import find_or_download
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
@@ -18,25 +21,85 @@ from openmixup.registry import DATASETS
 __all__ = ['CIFAR10', 'CIFAR100', 'read_pickle']
 
 
+class _Byte:
+    """Stands for the dtype uint8, which needs no state."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Array:
+    """Stands for an array of bytes; numpy sees nothing of what the pickle says before the sizes are checked."""
+
+    __slots__ = ('values',)
+
+    def __init__(self) -> None:
+        self.values: np.ndarray = np.zeros(0, dtype=np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, by_columns, raw = state
+        self.fill(raw, dtype, shape, by_columns)
+
+    def fill(self, raw: Any, dtype: Any, shape: Any, by_columns: Any) -> None:
+        """Take the values, or raise where type and sizes do not fit together."""
+        if type(dtype) is not _Byte or type(raw) not in (bytes, bytearray) or type(shape) is not tuple:
+            raise ValueError('an array is not made of unsigned bytes')
+        if any(type(side) is not int or side < 0 for side in shape) or math.prod(shape) != len(raw):
+            raise ValueError(f'an array of shape {shape} has {len(raw)} values')
+        self.values = np.frombuffer(raw, dtype=np.uint8).reshape(shape, order='F' if by_columns else 'C')
+
+
+class _StandIn:
+    """Called in place of what the pickle names; it has no state that a pickle could change."""
+
+    __slots__ = ('_function',)
+
+    def __init__(self, function: Callable) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError('a function is given a state')
+
+
 def _encode(text: str, encoding: str = 'latin1') -> bytes:
     """The one use of ``_codecs.encode`` in an array's pickle: its bytes, written as text."""
     if encoding not in ('latin1', 'latin-1'):
-        raise InputError(f'the pickle asks for the encoding {encoding!r}, which no array needs.')
+        raise ValueError(f'the encoding {encoding!r} is asked for, which no array needs')
     return text.encode('latin1')
 
 
-_ARRAY = {'_reconstruct': np.zeros(1).__reduce__()[0], '_frombuffer': np.zeros(1).__reduce_ex__(5)[0]}
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ('numpy', 'ndarray'): np.ndarray,
-    ('numpy', 'dtype'): np.dtype,
+def _dtype(kind: Any, *_: Any) -> _Byte:
+    if kind not in ('u1', 'uint8', b'u1', b'uint8'):
+        raise ValueError(f'an array of type {kind!r} is asked for, and only uint8 is needed')
+    return _Byte()
+
+
+def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> _Array:
+    array = _Array()
+    array.fill(raw, dtype, shape, order == 'F')
+    return array
+
+
+def _no_call(*_: Any) -> None:
+    raise ValueError('numpy.ndarray is called, which no array needs')
+
+
+_ALLOWED: dict[tuple[str, str], Callable] = {
+    ('numpy', 'ndarray'): _no_call,
+    ('numpy', 'dtype'): _dtype,
     ('_codecs', 'encode'): _encode,
-    **{(f'numpy.{core}.multiarray', '_reconstruct'): _ARRAY['_reconstruct'] for core in ('core', '_core')},
-    **{(f'numpy.{core}.numeric', '_frombuffer'): _ARRAY['_frombuffer'] for core in ('core', '_core')},
+    **{(f'numpy.{core}.multiarray', '_reconstruct'): lambda *_: _Array() for core in ('core', '_core')},
+    **{(f'numpy.{core}.numeric', '_frombuffer'): _frombuffer for core in ('core', '_core')},
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Plain containers, numbers, bytes and numpy arrays; nothing else is looked up."""
+    """Plain containers, numbers, bytes and stand-ins for arrays of bytes; nothing else is looked up."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         super().__init__(stream, encoding='bytes')
@@ -47,11 +110,11 @@ class _ArrayUnpickler(pickle.Unpickler):
             raise InputError(
                 f'{self.path} asks for {module}.{name}, which no data file needs; it was not run: fetch the file again.'
             )
-        return _ALLOWED[module, name]
+        return _StandIn(_ALLOWED[module, name])
 
 
 def read_pickle(path: Path) -> dict:
-    """Read a dict of plain data and numpy arrays from a pickle; its keys are bytes.
+    """Read a dict of plain data and uint8 arrays from a pickle; its keys are bytes.
 
     Raises:
         InputError: the file asks for anything else, is damaged or holds no dict.
@@ -65,7 +128,7 @@ def read_pickle(path: Path) -> dict:
         raise InputError(f'{path} cannot be read ({type(error).__name__}: {error}); fetch it again.') from error
     if not isinstance(data, dict):
         raise InputError(f'{path} holds a {type(data).__name__} in place of a dict; fetch it again.')
-    return data
+    return {key: value.values if isinstance(value, _Array) else value for key, value in data.items()}
 
 
 class _CIFAR(InMemoryDataset):

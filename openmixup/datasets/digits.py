@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from openmixup.datasets.memory import InMemoryDataset, check_choice
+from openmixup.datasets.checks import check_choice
+from openmixup.datasets.memory import InMemoryDataset
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 

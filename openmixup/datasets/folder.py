@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from openmixup.datasets.checks import check_choice
 from openmixup.datasets.image_files import ImageFiles
-from openmixup.datasets.memory import check_choice
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATASETS
@@ -42,6 +42,20 @@ def _scan(root: Path) -> tuple[list[Path], list[int], list[str]]:
         paths += sorted(found)
         labels += [label] * len(found)
     return paths, labels, classes
+
+
+def _refuse_half_divided(base: Path) -> None:
+    """Refuse train/ with class folders in it but no partner; a train/ that holds images itself is a class."""
+    train = base / 'train'
+    if not train.is_dir():
+        return
+    entries = [entry for entry in os.scandir(train) if not entry.name.startswith('.')]
+    images = any(entry.is_file() and entry.name.lower().endswith(EXTENSIONS) for entry in entries)
+    if not images and any(entry.is_dir() for entry in entries):
+        raise InputError(
+            f'{base} has the folder train/ but neither val/ nor test/; name the validation folder val/, or give '
+            f'root={str(train)!r} to hold images out of it.'
+        )
 
 
 def _held_out(labels: list[int], num_classes: int, fraction: float, seed: int) -> list[bool]:
@@ -82,8 +96,8 @@ class ImageFolder(ImageFiles):
         bad_image_budget: unreadable images that each process skips before it raises.
 
     Raises:
-        InputError: a missing root, no class folder, an empty one, an unknown split, or a file of ``split_file`` that is
-            not there.
+        InputError: a missing root, train/ without val/ or test/, no class folder, an empty one, an unknown split, or a
+            file of ``split_file`` that is not there.
     """
 
     def __init__(
@@ -108,6 +122,7 @@ class ImageFolder(ImageFiles):
         if divided:
             paths, labels, classes = self._read_divided(base, split)
         else:
+            _refuse_half_divided(base)
             paths, labels, classes = _scan(base)
             if split in _TEST_FOLDERS and not val_fraction and split_file is None:
                 raise InputError(
@@ -119,7 +134,7 @@ class ImageFolder(ImageFiles):
                 keep = [i for i, out in enumerate(held) if out == (split != 'train')]
                 paths, labels = [paths[i] for i in keep], [labels[i] for i in keep]
         if split_file is not None:
-            paths, labels = self._restrict(paths, labels, Path(split_file), base)
+            paths, labels = self._restrict(paths, labels, Path(split_file), base, divided)
         super().__init__(paths, labels, classes, size, split == 'train', crop, seed, on_error, bad_image_budget)
 
     @staticmethod
@@ -140,11 +155,15 @@ class ImageFolder(ImageFiles):
         return paths, labels, classes
 
     @staticmethod
-    def _restrict(paths: list[Path], labels: list[int], file: Path, base: Path) -> tuple[list[Path], list[int]]:
+    def _restrict(
+        paths: list[Path], labels: list[int], file: Path, base: Path, divided: bool
+    ) -> tuple[list[Path], list[int]]:
         if not file.is_file():
             raise InputError(f'split_file={str(file)!r} is not a file; give a text file with one path in each line.')
         place = {p.relative_to(base).as_posix(): i for i, p in enumerate(paths)}
-        place |= {name.split('/', 1)[1]: i for name, i in place.items() if name.count('/') > 1}  # below train/, val/
+        if divided:  # names below train/ or val/ too
+            for name, i in list(place.items()):
+                place.setdefault(name.split('/', 1)[1], i)
         keep = []
         for number, line in enumerate(file.read_text().splitlines(), 1):
             name = line.strip()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from openmixup.datasets.memory import InMemoryDataset, check_choice
+from openmixup.datasets.checks import check_choice
+from openmixup.datasets.memory import InMemoryDataset
 from openmixup.datasets.sources import find_or_download
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
@@ -18,6 +21,7 @@ from openmixup.registry import DATASETS
 __all__ = ['FashionMNIST', 'read_idx']
 
 _DEBIAN = Path('/usr/share/datasets/fashion-mnist')
+_MAX_VALUES = 2**30  # the largest set of this family, EMNIST, has half of it
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -28,17 +32,23 @@ def read_idx(path: Path) -> np.ndarray:
     """
     try:
         with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as stream:
-            data = stream.read()
+            start = stream.read(4)
+            if len(start) < 4 or start[:3] != b'\0\0\x08':
+                raise InputError(f'{path} is not an idx file of unsigned bytes (it begins {start!r}); fetch it again.')
+            sides = stream.read(4 * start[3])
+            if len(sides) < 4 * start[3]:
+                raise InputError(f'{path} ends within its header; fetch it again.')
+            shape = struct.unpack(f'>{start[3]}I', sides)
+            expected = math.prod(shape)
+            if expected > _MAX_VALUES:
+                raise InputError(f'{path} says {shape} in its header, over {_MAX_VALUES} values; fetch it again.')
+            data = stream.read(expected + 1)  # not all: a small .gz file may grow to any size
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f'{path} cannot be read ({error}); fetch it again.') from error
-    if len(data) < 4 or data[:3] != b'\0\0\x08' or len(data) < 4 + 4 * data[3]:
-        raise InputError(f'{path} is not an idx file of unsigned bytes (it begins {data[:4]!r}); fetch it again.')
-    start = 4 + 4 * data[3]
-    shape = tuple(int(s) for s in np.frombuffer(data[4:start], dtype='>u4'))
-    values = np.frombuffer(data, dtype=np.uint8, offset=start)
-    if values.size != int(np.prod(shape, dtype=np.int64)):
-        raise InputError(f'{path} has {values.size} values and its header says {shape}; fetch it again.')
-    return values.reshape(shape).copy()
+    if len(data) != expected:
+        found = f'{len(data)} values' if len(data) < expected else 'more values'
+        raise InputError(f'{path} has {found} and its header says {shape}; fetch it again.')
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy()
 
 
 def _find(root: str | os.PathLike | None, names: tuple[str, str]) -> Path | None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openmixup.datasets.checks import check_choice
 from openmixup.datasets.decode import read_image
-from openmixup.datasets.memory import check_choice
 from openmixup.datasets.sample_crop import SampleCrop
 from openmixup.errors import InputError, did_you_mean
 from openmixup.randomness import keyed_generator
@@ -94,12 +94,18 @@ class ImageFiles(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """The samples of the current epoch, once each; by index there is no end, since an index may carry an epoch."""
+        return (self[i] for i in range(len(self)))
+
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """One sample: inputs uint8 (3, *size), labels int64 ().
 
         Raises:
             InputError: an unreadable image, by ``on_error`` and ``bad_image_budget``.
         """
+        if index < -len(self):
+            raise IndexError(f'index {index} with {len(self)} images')
         carried, index = divmod(int(index), len(self)) if index >= 0 else (0, int(index) % len(self))
         epoch = int(self._epoch) + carried
         for step in range(len(self)):

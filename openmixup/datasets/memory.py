@@ -8,21 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from openmixup.errors import InputError, did_you_mean
+from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATASETS
 
-__all__ = ['InMemoryDataset', 'check_choice']
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a value that is not among the choices, with the nearest one as a hint.
-
-    Raises:
-        InputError: the value is none of ``choices``.
-    """
-    if value not in choices:
-        raise InputError(f'{name}={value!r} is not one of {", ".join(choices)}{did_you_mean(str(value), choices)}.')
+__all__ = ['InMemoryDataset']
 
 
 @DATASETS.register_module()

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from torch import Generator, Tensor
 
-from openmixup.datasets.memory import check_choice
+from openmixup.datasets.checks import check_choice
 from openmixup.datasets.transforms.base import pair
 from openmixup.datasets.transforms.geometry import RandomResizedCrop
 from openmixup.errors import InputError
 
 __all__ = ['SampleCrop']
+
+_ASPECT = 4
 
 
 class SampleCrop:
@@ -57,5 +59,9 @@ class SampleCrop:
         if self.random:
             top, left, h, w = self.boxes.draw(1, image.shape[1], image.shape[2], rng)[0].tolist()
             return functional.resized_crop(image, top, left, h, w, list(self.size), mode, self.antialias)
+        # of a strip, whose long side would grow without limit, the ends that the central crop cannot see go first
+        longest = _ASPECT * min(image.shape[1:])
+        if max(image.shape[1:]) > longest:
+            image = functional.center_crop(image, [min(side, longest) for side in image.shape[1:]])
         image = functional.resize(image, [self.resize], mode, antialias=self.antialias)
         return functional.center_crop(image, list(self.size))

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from openmixup.datasets.checks import check_choice
 from openmixup.datasets.decode import read_image
-from openmixup.datasets.memory import InMemoryDataset, check_choice
+from openmixup.datasets.memory import InMemoryDataset
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -51,21 +52,10 @@ def _list_val(root: Path, wnids: list[str]) -> list[tuple[str, int]]:
 
 def _decode(root: Path, files: list[tuple[str, int]], images: np.ndarray) -> None:
     """Decode every file into its row of ``images``, with one thread per core."""
-    try:
-        from torchvision.io import ImageReadMode, decode_jpeg
-    except ImportError:  # torchvision has announced that it will give its decoders up
-        decode_jpeg = None
 
     def one(number: int) -> None:
         path = root / files[number][0]
-        try:
-            if decode_jpeg is None:
-                image = read_image(path)
-            else:
-                image = decode_jpeg(torch.from_numpy(np.fromfile(path, dtype=np.uint8)), mode=ImageReadMode.RGB)
-        except (OSError, RuntimeError) as error:
-            reason = ' '.join(str(error).split())[-120:]
-            raise InputError(f'{path} cannot be decoded ({reason}); unpack the archive again.') from error
+        image = read_image(path)
         if image.shape != _SHAPE:
             raise InputError(
                 f'{path} has the shape {tuple(image.shape)} in place of {_SHAPE}; unpack the archive again.'
@@ -73,8 +63,8 @@ def _decode(root: Path, files: list[tuple[str, int]], images: np.ndarray) -> Non
         images[number] = image.numpy()
 
     count = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    # the filters of warnings are common to all threads: restored when the last has gone
     with warnings.catch_warnings(), ThreadPoolExecutor(count) as pool:
-        warnings.simplefilter('ignore', DeprecationWarning)
         try:
             for _ in pool.map(one, range(len(files))):
                 pass

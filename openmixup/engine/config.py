@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 
 from openmixup import registry
@@ -23,6 +24,18 @@ TOP_KEYS = {
     'work_dir',
 }  # fmt: skip
 WRAPPER_KEYS = {'constructor', 'paramwise_cfg'}  # read by the constructor, not by the wrapper
+PARAMWISE_KEYS = {
+    'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
+    'dcn_offset_lr_mult', 'bypass_duplicate',
+}  # fmt: skip
+CLIP_KEYS = {'type', 'max_norm', 'norm_type', 'clip_value', 'error_if_nonfinite', 'foreach'}
+TOGETHER = {  # mmengine wants all of a group or none
+    'train': ('train_dataloader', 'train_cfg', 'optim_wrapper'),
+    'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
+    'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
+}
+BUILDER_KEYS = {'convert_to_iter_based', 'epoch_length'}  # read by the builder, not by the scheduler
+LARGEST_SEED = 2**32 - 1  # what NumPy takes
 
 
 def configs_root() -> Path:
@@ -76,8 +89,8 @@ def load_config(
         use_policy(config, policy)
     if data is not None:
         for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            if part in config:
-                config[part]['dataset']['root'] = data
+            if config.get(part) is not None:
+                _section(_section(config, part), 'dataset', part)['root'] = data
     apply_options(config, options)
     validate(config)
     return config
@@ -86,7 +99,8 @@ def load_config(
 def use_policy(config: Config, policy: str) -> None:
     """Replace the policy of ``config`` by another one with its defaults."""
     registry.POLICIES.get(policy)  # an unknown name is refused here
-    config['model']['policy'] = {'type': policy}
+    if 'model' in config:
+        _section(config, 'model')['policy'] = {'type': policy}
 
 
 def _value(text: str) -> Any:
@@ -124,12 +138,15 @@ def apply_options(config: Config, options: Iterable[str]) -> None:
 
 
 def _step(place: Any, name: str, key: str) -> Any:
-    if isinstance(place, list | tuple) and name.lstrip('-').isdigit() and int(name) < len(place):
-        return place[int(name)]
-    if not isinstance(place, list | tuple) and name in place and isinstance(place[name], Mapping | list | tuple):
-        return place[name]
-    hint = '' if isinstance(place, list | tuple) else did_you_mean(name, list(place))
-    raise InputError(f'option {key}...: there is no {name!r} to change{hint}.')
+    """The dict or list that ``name`` names in ``place``."""
+    found, known = None, []
+    if not isinstance(place, list | tuple):
+        found, known = place.get(name), list(place)
+    elif name.removeprefix('-').isdecimal() and -len(place) <= int(name) < len(place):
+        found = place[int(name)]
+    if isinstance(found, Mapping | list | tuple):
+        return found
+    raise InputError(f'option {key}...: there is no {name!r} to change{did_you_mean(name, known)}.')
 
 
 def _settable(place: Any, parents: list[str]) -> set[str]:
@@ -151,40 +168,109 @@ def _refuse_unknown(found: Iterable[str], known: set[str], where: str, remedy: s
             raise InputError(f'{where} has an unknown key {key!r}{did_you_mean(key, known)}{remedy}.')
 
 
+def _section(config: Mapping[str, Any], name: str, where: str = '') -> Any:
+    """The dict ``config[name]``; an empty one if it is missing or None."""
+    found = config.get(name)
+    if found is not None and not isinstance(found, Mapping):
+        raise InputError(f'{where}{"." if where else ""}{name}={found!r}: expected a dict.')
+    return {} if found is None else found
+
+
+def _whole(value: Any, name: str, least: int, most: int | None = None) -> None:
+    """Refuse what is no whole number from ``least`` to ``most``."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        limit = f'of at least {least}' if most is None else f'from {least} to {most}'
+        raise InputError(f'{name}={value!r}: expected a whole number {limit}.')
+
+
 def validate(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys, types and arguments anywhere in ``config``, before anything is built."""
     _refuse_unknown(config, TOP_KEYS, 'the config', ' (a variable of your own needs a name that begins with _)')
-    if not isinstance(config.get('model'), Mapping):
+    model = config.get('model')
+    if not isinstance(model, Mapping):
         raise InputError('the config has no model=dict(...): inherit from a recipe through _base_ or write one.')
-    _check(registry.MODELS, config['model'])
+    _check(registry.MODELS, model)
+    run = any(config.get(f'{part}_dataloader') is not None for part in TOGETHER)
+    for name in ('backbone', 'head'):
+        if run and model.get(name) is None:  # without data a config may hold no more than a policy
+            raise InputError(f'the model has no {name}: give it as model.{name}=dict(type=...).')
     for name in ('backbone', 'head', 'loss', 'data_preprocessor'):
-        _check(registry.MODELS, config['model'].get(name))
-    _check_policy(config['model'].get('policy'))
-    preprocessor = config.get('data_preprocessor')
-    _check(registry.MODELS, preprocessor)
+        _check(registry.MODELS, model.get(name))
+    _check_policy(model.get('policy'))
+    preprocessor = _section(config, 'data_preprocessor')
+    _check(registry.MODELS, preprocessor or None)
     for part in ('train', 'test'):
-        _check(registry.TRANSFORMS, (preprocessor or {}).get(part))
-    for part in ('train', 'val', 'test'):
-        loader = config.get(f'{part}_dataloader')
-        if loader is not None:
-            _refuse_unknown(loader, LOADER_KEYS, f'{part}_dataloader')
-            for key in ('dataset', 'batch_size'):
-                if key not in loader:
-                    raise InputError(f'{part}_dataloader has no {key}: add it.')
-            _check(registry.DATASETS, loader['dataset'])
+        _check(registry.TRANSFORMS, preprocessor.get(part))
+    for part, names in TOGETHER.items():
+        _check_together(config, names)
+        _check_loader(_section(config, f'{part}_dataloader'), f'{part}_dataloader')
         _check(registry.LOOPS, config.get(f'{part}_cfg'))
         _check(registry.METRICS, config.get(f'{part}_evaluator'))
-    wrapper = config.get('optim_wrapper')
-    if wrapper is not None:
-        plain = {key: value for key, value in wrapper.items() if key not in WRAPPER_KEYS}
-        _check(registry.OPTIM_WRAPPERS, {'type': 'OptimWrapper', **plain})
-        _check(registry.OPTIMIZERS, wrapper.get('optimizer'))
-    _refuse_unknown(config.get('randomness') or {}, {'seed', 'deterministic'}, 'randomness')
-    _check(registry.PARAM_SCHEDULERS, config.get('param_scheduler'))
+    _check_optimizer(_section(config, 'optim_wrapper'))
+    randomness = _section(config, 'randomness')
+    _refuse_unknown(randomness, {'seed', 'deterministic'}, 'randomness')
+    _whole(randomness.get('seed', 0), 'randomness.seed', 0, LARGEST_SEED)
+    _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark'}, 'env_cfg')
+    _check_schedulers(config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
-    for hook in [*(config.get('default_hooks') or {}).values(), *(config.get('custom_hooks') or [])]:
-        if hook is not None:
-            _check(registry.HOOKS, {key: value for key, value in hook.items() if key != 'priority'})
+    for hook in [*_section(config, 'default_hooks').values(), *(config.get('custom_hooks') or [])]:
+        plain = {key: value for key, value in hook.items() if key != 'priority'} if isinstance(hook, Mapping) else hook
+        _check(registry.HOOKS, plain)
+        if plain is not None:
+            registry.HOOKS.check_complete(plain)
+
+
+def _check_together(config: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    missing = [name for name in names if config.get(name) is None]
+    if missing and len(missing) < len(names):
+        there = ' and '.join(name for name in names if name not in missing)
+        raise InputError(
+            f'the config has {there} without {" and ".join(missing)}: give all of {", ".join(names)}, or set all of '
+            'them to None.'
+        )
+
+
+def _check_loader(loader: Mapping[str, Any], name: str) -> None:
+    if not loader:
+        return
+    _refuse_unknown(loader, LOADER_KEYS, name)
+    for key in ('dataset', 'batch_size'):
+        if loader.get(key) is None:
+            raise InputError(f'{name} has no {key}: add it.')
+    _whole(loader['batch_size'], f'{name}.batch_size', 1)
+    _whole(loader.get('num_workers', 0), f'{name}.num_workers', 0)
+    _check(registry.DATASETS, loader['dataset'])
+
+
+def _check_optimizer(wrapper: Mapping[str, Any]) -> None:
+    if not wrapper:
+        return
+    plain = {key: value for key, value in wrapper.items() if key not in WRAPPER_KEYS}
+    _check(registry.OPTIM_WRAPPERS, {'type': 'OptimWrapper', **plain})
+    optimizer = wrapper.get('optimizer')
+    if optimizer is None:
+        raise InputError('optim_wrapper has no optimizer: give it as optim_wrapper.optimizer=dict(type=...).')
+    _check(registry.OPTIMIZERS, optimizer)
+    registry.OPTIMIZERS.check_complete(optimizer)
+    rules = _section(wrapper, 'paramwise_cfg', 'optim_wrapper')
+    _refuse_unknown(rules, PARAMWISE_KEYS, 'optim_wrapper.paramwise_cfg')
+    for key in _section(rules, 'custom_keys', 'optim_wrapper.paramwise_cfg'):
+        where = 'optim_wrapper.paramwise_cfg.custom_keys'
+        _refuse_unknown(_section(rules['custom_keys'], key, where), {'lr_mult', 'decay_mult'}, f'{where}[{key!r}]')
+    clip = _section(wrapper, 'clip_grad', 'optim_wrapper')
+    _refuse_unknown(clip, CLIP_KEYS, 'optim_wrapper.clip_grad')
+    if wrapper.get('clip_grad') is not None and not {'max_norm', 'clip_value'} & set(clip):
+        raise InputError('optim_wrapper.clip_grad has no limit: give max_norm, or clip_value with type="value".')
+
+
+def _check_schedulers(schedulers: Any) -> None:
+    """Try them on an optimizer of one weight: mmengine's constructors hide their arguments from a mere look."""
+    _check(registry.PARAM_SCHEDULERS, schedulers)
+    for entry in schedulers if isinstance(schedulers, list | tuple) else [schedulers]:
+        if entry is not None:
+            optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9)
+            plain = {key: value for key, value in entry.items() if key not in BUILDER_KEYS}
+            registry.PARAM_SCHEDULERS.build({**plain, 'optimizer': optimizer})
 
 
 def _check(known: registry.Registry, entry: Any) -> None:
@@ -195,5 +281,6 @@ def _check(known: registry.Registry, entry: Any) -> None:
 
 def _check_policy(entry: Any) -> None:
     _check(registry.POLICIES, entry)
-    for member in (entry or {}).get('policies', ()):
+    members = (entry or {}).get('policies', ())
+    for member in members if isinstance(members, list | tuple) else ():
         _check_policy(member)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 __all__ = ['commit', 'environment', 'hardware', 'versions']
 
@@ -28,24 +29,29 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> str:
-    """One line: the accelerator, or the processor and the number of threads in use."""
+    """One line: the GPUs of this run, one a process; without any the processor and the threads in use."""
+    distributed = dist.is_available() and dist.is_initialized()
+    processes = dist.get_world_size() if distributed else 1
     if torch.cuda.is_available():
-        return f'{torch.cuda.get_device_name()} x {torch.cuda.device_count()}'
+        return f'{torch.cuda.get_device_name()} x {processes}'
     name = platform.processor() or platform.machine()
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
         lines = []
     name = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), name)
-    return f'CPU {name}, {torch.get_num_threads()} threads'
+    return f'CPU {name}, {torch.get_num_threads()} threads' + (f' x {processes} processes' if processes > 1 else '')
 
 
 def commit() -> str:
-    """Commit of the checkout that the package runs from, '+' behind it if files differ; '' outside a checkout."""
+    """Commit of the checkout that the package runs from, '+' behind it if files differ; '' if unknown."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(['git', '-C', str(root), *arguments], capture_output=True, text=True, check=False)
+        except OSError:  # no such program here
+            return ''
         return done.stdout.strip() if done.returncode == 0 else ''
 
     if not (root / '.git').exists():

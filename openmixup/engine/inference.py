@@ -68,21 +68,37 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
         device: 'cpu', 'cuda' ...; None: the GPU if there is one.
 
     Raises:
-        InputError: the files are missing, damaged or do not fit each other.
+        InputError: the files are missing, damaged or do not fit each other, or there is no such device.
     """
     loaded = config if isinstance(config, Config) else load_config(config)
+    target = _device(device)
+    for name in ('data_preprocessor', 'test_dataloader'):
+        if loaded.get(name) is None:
+            raise InputError(f'the config has no {name}: use the config that the model was trained with.')
     meta = read_checkpoint(checkpoint).get('meta', {})
+    if not meta.get('image_shape') or not meta.get('classes'):
+        raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
     model = dict(loaded['model'])
     model['data_preprocessor'] = loaded['data_preprocessor']
-    if meta.get('classes') and model['head'].get('num_classes') is None:
+    if model['backbone'].get('pretrained'):  # the checkpoint has the weights
+        model['backbone'] = {**model['backbone'], 'pretrained': None}
+    if model['head'].get('num_classes') is None:
         model['head'] = {**model['head'], 'num_classes': len(meta['classes'])}
     learner = MODELS.build(model)
     load_weights(learner, checkpoint, strict=True)
-    learner = learner.to(device or ('cuda' if torch.cuda.is_available() else 'cpu')).eval()
-    if not meta.get('image_shape'):
-        raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
+    learner = learner.to(target).eval()
     channels, *size = meta['image_shape']
     return Classifier(learner, meta['classes'], _crop(loaded['test_dataloader']['dataset'], size), channels)
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip('.')
+        raise InputError(f'device {name!r} cannot be used ({reason}): choose another, such as cpu.') from error
+    return device
 
 
 def _crop(dataset: dict, size: list[int]) -> SampleCrop:

@@ -212,7 +212,8 @@ class IterLoop(TrainLoop):
         self.dataloader.start_at(self.iter)
         batches = iter(self.dataloader)
         while self.iter < self._max_iters and not self.stop_training:
-            self.epoch = self.iter * self.runner.batch_size * self.runner.world_size // len(self.runner.dataset('train'))
+            seen = self.iter * self.runner.batch_size * self.runner.world_size
+            self.epoch = seen // len(self.runner.dataset('train'))
             self.step(next(batches))
             self.evaluate()
             self.after_step_hooks()

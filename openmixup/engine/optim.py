@@ -106,7 +106,10 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer wrapper for the parameters of ``model``."""
-        wrapper = super().__call__(model)
+        try:
+            wrapper = super().__call__(model)
+        except (TypeError, ValueError, AssertionError) as error:  # the optimizer's own word on its arguments
+            raise InputError(f'optim_wrapper cannot be built: {error}; see {dict(self.optimizer_cfg)}.') from error
         # mmengine hands its config dicts to the optimizer, which looks into them several times a step
         wrapper.optimizer.param_groups[:] = [dict(group.items()) for group in wrapper.optimizer.param_groups]
         return wrapper

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class ClassificationMetric:
         confidence, best = logits.softmax(1).max(1)
         right = best == labels
         rank = logits.topk(min(max(self.topk), classes), 1).indices == labels[:, None]
-        bin_of = (confidence * self.bins).long().clamp_(max=self.bins - 1)
+        bin_of = (confidence.nan_to_num() * self.bins).long().clamp_(0, self.bins - 1)
         one = torch.ones_like(confidence, dtype=torch.float64)
         sums = {
             'count': one.sum()[None],
@@ -77,6 +78,9 @@ class ClassificationMetric:
         """Results over all processes: ``top1`` ... in percent, ``loss`` in nats, ``ece`` in percent, ``per_class``.
 
         ``per_class`` lists the accuracy of each class in percent, None for a class without samples.
+
+        Raises:
+            InputError: nothing was counted, or logits were infinite or NaN.
         """
         if self._sums is None:
             raise InputError('nothing was evaluated: the validation set is empty on this process.')
@@ -85,6 +89,11 @@ class ClassificationMetric:
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(flat)
         sums = dict(zip(names, flat.cpu().split([len(value) for value in values]), strict=True))
+        if not math.isfinite(sums['loss']):
+            raise InputError(
+                f"the network's outputs are not finite on the evaluation data (loss {float(sums['loss'])}): training "
+                'diverged or the weights are damaged; lower the learning rate or clip gradients.'
+            )
         count = float(sums['count'])
         classes = len(sums['class_count'])
         tops = zip(self.topk, sums['top'].tolist(), strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -16,6 +16,15 @@ from openmixup.registry import MODELS, TRANSFORMS
 __all__ = ['BatchPreprocessor']
 
 
+def _single(transforms: Iterable[Callable]) -> Iterator[Callable]:
+    """The transforms, with those inside a ``Compose`` in its place."""
+    for transform in transforms:
+        if hasattr(transform, 'transforms'):
+            yield from _single(transform.transforms)
+        else:
+            yield transform
+
+
 @MODELS.register_module()
 class BatchPreprocessor(BaseDataPreprocessor):
     """Moves a uint8 batch to the device, applies batch transforms and normalises.
@@ -23,7 +32,8 @@ class BatchPreprocessor(BaseDataPreprocessor):
     Args:
         mean: per channel, in units of the [0, 1] pixel range.
         std: per channel, in the same units, above 0.
-        train: configs of the batch transforms in training, see ``openmixup.datasets.transforms``.
+        train: configs of the batch transforms in training, see ``openmixup.datasets.transforms``. Those with
+            ``after_normalize`` (``RandomErasing``) follow the normalising, the others precede it, each in order.
         test: the same for evaluation.
     """
 
@@ -33,16 +43,18 @@ class BatchPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking=True)
         self.mean, self.std = tuple(mean), tuple(std)
         self.context = Context()
+        self._counted, self._calls = self.context, 0
         self.normalize = TRANSFORMS.build({'type': 'Normalize', 'mean': self.mean, 'std': self.std})
-        self.train_transforms = tuple(TRANSFORMS.build(transform) for transform in train)
-        self.test_transforms = tuple(TRANSFORMS.build(transform) for transform in test)
+        self.train_transforms = tuple(_single(TRANSFORMS.build(transform) for transform in train))
+        self.test_transforms = tuple(_single(TRANSFORMS.build(transform) for transform in test))
 
     def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
         """The batch with ``inputs`` as normalised float32 (N, C, H, W) on the device.
 
         Args:
             data: ``inputs`` uint8 (N, C, h, w) and ``labels``.
-            training: which transforms; random ones draw from the stream of the context's seed, step and rank.
+            training: which transforms; random ones draw from the stream of the context's seed, step and rank, and
+                of the number of the call where one context serves several.
         """
         batch = {key: value.to(self.device, non_blocking=True) for key, value in data.items()}
         images = batch['inputs']
@@ -52,12 +64,17 @@ class BatchPreprocessor(BaseDataPreprocessor):
                 'give one mean and std per channel.'
             )
         transforms = self.train_transforms if training else self.test_transforms
-        if transforms:
-            rng = self._rng()
-            for transform in transforms:
-                images = transform(images, rng)
-        batch['inputs'] = self.normalize(images)
+        rng = self._rng() if transforms else None
+        before = [transform for transform in transforms if not getattr(transform, 'after_normalize', False)]
+        after = [transform for transform in transforms if getattr(transform, 'after_normalize', False)]
+        for transform in (*before, self.normalize, *after):
+            images = transform(images, rng)
+        batch['inputs'] = images
         return batch
 
     def _rng(self) -> torch.Generator:
-        return keyed_generator(self.context.seed, 'augment', self.context.step, self.context.rank)
+        if self._counted is not self.context:
+            self._counted, self._calls = self.context, 0
+        again = (self._calls,) if self._calls else ()
+        self._calls += 1
+        return keyed_generator(self.context.seed, 'augment', self.context.step, self.context.rank, *again)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -94,7 +95,9 @@ class MixCollate:
     """A ``collate_fn`` that mixes each batch, for any ``torch.utils.data.DataLoader``.
 
     It mixes in the loader's worker, on the CPU. Workers, epochs and ranks (environment variable ``RANK``) draw
-    differently; ``torch.manual_seed`` before the loop makes the draws repeatable.
+    differently. A program that calls ``torch.manual_seed`` once at its start draws the same when it is run again with
+    as many workers. To set the seed again within a process repeats nothing there: its stream, which all policies share,
+    goes on.
 
     Args:
         policy: what to mix by; one that needs no network.
@@ -117,11 +120,21 @@ class MixCollate:
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         self.policy, self.num_classes, self.collate = policy, num_classes, collate
-        self.epoch = 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that running workers see it change
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Copies share the epoch with their own workers."""
+        self.__dict__.update(state)
+        self._epoch.share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed, as told by :meth:`set_epoch`."""
+        return int(self._epoch)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell compositions that change over time the epoch; before the loop, so that new workers know it."""
-        self.epoch = epoch
+        """Tell compositions that change over time the epoch; before the loop. Persistent workers know it too."""
+        self._epoch.fill_(epoch)
 
     def __call__(self, samples: list[Any]) -> tuple[Any, ...]:
         """(images, (N, C) targets, and what else the samples had); unmixed batches have such targets too."""

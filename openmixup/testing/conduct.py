@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import sys
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.mixture import FORMS, View
+from openmixup.policies.mixture import FORMS, Plan, View
 from openmixup.testing.report import PolicyCheckError, check, require
 from openmixup.testing.scenes import draw, has_partner, random_images
 
@@ -25,14 +27,15 @@ def inputs_are_not_touched(policy: MixPolicy) -> str | None:
         for seed in range(6):
             images, labels = random_images(size, 9, 12, seed=seed), torch.arange(size)
             before, versions = images.clone(), (images._version, labels._version)
-            view = policy.mix(images, labels, torch.Generator().manual_seed(seed))
-            require(view.inputs.shape == images.shape, f'{size} images became {tuple(view.inputs.shape)}')
+            plan = draw(policy, images, labels, seed)
             require(torch.equal(images, before), f'the images of a batch of {size} were overwritten')
             require(torch.equal(labels, torch.arange(size)), f'the labels of a batch of {size} were overwritten')
             require((images._version, labels._version) == versions, 'the images or labels were written to')
-            if has_partner(view):
-                ours = images.untyped_storage().data_ptr()
-                require(view.inputs.untyped_storage().data_ptr() != ours, 'the picture shares memory with the images')
+            ours = images.untyped_storage().data_ptr()
+            for view in plan.views:
+                require(view.inputs.shape == images.shape, f'{size} images became {tuple(view.inputs.shape)}')
+                apart = not has_partner(view) or view.inputs.untyped_storage().data_ptr() != ours
+                require(apart, 'the picture shares memory with the images')
     return None
 
 
@@ -41,10 +44,10 @@ def one_image_is_left_alone(policy: MixPolicy) -> str | None:
     """A batch of one has no partner: nothing is mixed."""
     images = random_images(1, 9, 12)
     for seed in range(4):
-        view = policy.mix(images, torch.tensor([2]), torch.Generator().manual_seed(seed))
-        require(not has_partner(view) and torch.equal(view.inputs, images), 'a batch of one was changed')
-        target = view.mixture.soft(torch.tensor([2]), 3)
-        require(torch.equal(target, torch.eye(3)[2:]), f'the target of a batch of one became {target.tolist()}')
+        for view in draw(policy, images, torch.tensor([2]), seed).views:
+            require(not has_partner(view) and torch.equal(view.inputs, images), 'a batch of one was changed')
+            target = view.mixture.soft(torch.tensor([2]), 3)
+            require(torch.equal(target, torch.eye(3)[2:]), f'the target of a batch of one became {target.tolist()}')
     return None
 
 
@@ -55,7 +58,7 @@ def memory_layout_does_not_matter(policy: MixPolicy) -> str | None:
     strided = torch.stack([plain, plain], -1).flatten(-2)[..., ::2]
     for name, images in (('channels_last', plain.to(memory_format=torch.channels_last)), ('strided', strided)):
         for seed in range(4):
-            expected, got = draw(policy, plain, seed=seed).views[0], draw(policy, images, seed=seed).views[0]
+            expected, got = draw(policy, plain, seed=seed), draw(policy, images, seed=seed)
             require(_same(expected, got, 1e-5), f'{name} images give another picture than contiguous ones')
     return None
 
@@ -105,17 +108,47 @@ def draws_come_from_the_generator(policy: MixPolicy) -> str | None:
             for poison in (1, 2):
                 _seed_all(poison)
                 before = _states()
-                found.append(policy.mix(images, labels, torch.Generator().manual_seed(seed)))
-                policy.mix(images, labels)  # without a generator: a private stream
+                found.append(draw(policy, images, labels, seed))
+                if len(found[-1].views) == 1:
+                    policy.mix(images, labels)  # without a generator: a private stream
                 changed = [name for name, state in _states().items() if not _equal_states(state, before[name])]
                 require(not changed, f'the global random state of {", ".join(changed)} was advanced')
             require(
                 _same(found[0], found[1]),
                 'the same generator state gives another mixture: a global random state has a part',
             )
-            pictures.append(found[0].inputs)
+            pictures.append(found[0])
     if policy.rate > 0:
-        require(any(not torch.equal(pictures[0], other) for other in pictures[1:]), 'six seeds give the same picture')
+        more = (draw(policy, images, labels, seed) for seed in range(6, _enough(policy)))
+        others = itertools.chain(pictures[1:], more)
+        require(any(not _same(pictures[0], other) for other in others), 'all seeds give the same picture')
+    return None
+
+
+def _enough(policy: MixPolicy) -> int:
+    """So many draws that some of them are mixed."""
+    return min(math.ceil(20 / policy.rate), 2000)
+
+
+@check
+def calls_without_a_generator_differ(policy: MixPolicy) -> str | None:
+    """Without a generator each call of ``mix`` draws anew, and so does each of two equal policies."""
+    if policy.rate <= 0:
+        return 'not run: it never mixes'
+    images, labels = random_images(6, 12, 16), torch.arange(6)
+    if len(draw(policy, images).views) != 1:
+        return 'not run: mix() gives one view only'
+    again = type(policy)(**policy.arguments()).train()
+    calls = _enough(policy)
+    first, second = ([one.mix(images, labels).inputs for _ in range(calls)] for one in (policy, again))
+    require(
+        any(not torch.equal(first[0], other) for other in first[1:]),
+        f'{calls} calls of mix() without a generator give the same picture: its stream does not go on',
+    )
+    require(
+        any(not torch.equal(one, other) for one, other in zip(first, second, strict=True)),
+        'two equal policies draw the same without a generator: their streams begin alike',
+    )
     return None
 
 
@@ -156,15 +189,21 @@ def eval_mode_never_mixes(policy: MixPolicy) -> str | None:
     images, labels = random_images(8, 6, 6), torch.arange(8)
     policy.eval()
     for seed in range(20):
-        view = policy.mix(images, labels, torch.Generator().manual_seed(seed))
-        require(not has_partner(view) and torch.equal(view.inputs, images), 'it mixes in eval mode')
-        require(torch.equal(view.mixture.soft(labels, 8), torch.eye(8)), 'it changes the labels in eval mode')
+        for view in draw(policy, images, labels, seed).views:
+            require(not has_partner(view) and torch.equal(view.inputs, images), 'it mixes in eval mode')
+            require(torch.equal(view.mixture.soft(labels, 8), torch.eye(8)), 'it changes the labels in eval mode')
     return None
 
 
-def _same(first: View, second: View, atol: float = 0.0) -> bool:
+def _same(first: Plan, second: Plan, atol: float = 0.0) -> bool:
+    pairs = itertools.zip_longest(first.views, second.views)
+    return all(one is not None and two is not None and _same_view(one, two, atol) for one, two in pairs)
+
+
+def _same_view(first: View, second: View, atol: float) -> bool:
     return (
-        torch.equal(first.mixture.index, second.mixture.index)
+        first.mixture.index.shape == second.mixture.index.shape
+        and torch.equal(first.mixture.index, second.mixture.index)
         and torch.equal(first.mixture.weight, second.mixture.weight)
         and torch.allclose(first.inputs, second.inputs, rtol=0, atol=atol)
     )

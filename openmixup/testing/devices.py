@@ -24,11 +24,11 @@ def dtype_is_kept(policy: MixPolicy) -> str | None:
     """Pictures have the type of the images; weights and masks are floating point."""
     for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
         for seed in range(4):
-            view = draw(policy, random_images(4, 8, 10, dtype), seed=seed).views[0]
-            require(view.inputs.dtype == dtype, f'{dtype} images become {view.inputs.dtype}')
-            require(bool(view.inputs.isfinite().all()), f'a picture of {dtype} is not finite')
-            masks = view.masks
-            require(masks is None or masks.is_floating_point(), 'masks are not floating point')
+            for view in draw(policy, random_images(4, 8, 10, dtype), seed=seed).views:
+                require(view.inputs.dtype == dtype, f'{dtype} images become {view.inputs.dtype}')
+                require(bool(view.inputs.isfinite().all()), f'a picture of {dtype} is not finite')
+                masks = view.masks
+                require(masks is None or masks.is_floating_point(), 'masks are not floating point')
     return None
 
 
@@ -38,18 +38,20 @@ def nothing_is_read_from_the_device(policy: MixPolicy) -> str | None:
     images, labels = random_images(6, 10, 12).to('meta'), torch.arange(6).to('meta')
     for seed in range(8):
         try:
-            view = policy.mix(images, labels, torch.Generator().manual_seed(seed))
-            view.mixture.soft(labels, 6)
-            found = {'picture': view.inputs, 'index': view.mixture.index, 'weight': view.mixture.weight}
-            if view.masks is not None:
-                found['masks'] = view.masks
+            found: list[tuple[str, Tensor | None]] = []
+            views = draw(policy, images, labels, seed).views
+            for view in views:
+                view.mixture.soft(labels, 6)
+                found += [('picture', view.inputs), ('index', view.mixture.index), ('weight', view.mixture.weight)]
+                found += [('masks', view.masks)]
         except (RuntimeError, NotImplementedError, TypeError) as error:
             raise PolicyCheckError(
                 f'it stops on the meta device, so it reads a value from the device: {type(error).__name__}: {error}'
             ) from error
-        away = [f'{name} is on {tensor.device}' for name, tensor in found.items() if tensor.device.type != 'meta']
+        away = [f'{name} on {value.device}' for name, value in found if value is not None and not value.is_meta]
         require(not away, f'it does not stay on the device of the images: {", ".join(away)}')
-        require(view.inputs.shape == images.shape, f'the picture has the shape {tuple(view.inputs.shape)}')
+        for view in views:
+            require(view.inputs.shape == images.shape, f'the picture has the shape {tuple(view.inputs.shape)}')
     return None
 
 
@@ -63,7 +65,7 @@ def few_operators_are_launched(policy: MixPolicy, limit: int = 12) -> str | None
 
 
 def count_operators(policy: MixPolicy, images: Tensor, labels: Tensor, seed: int = 0) -> int:
-    """Operators that ``policy.mix`` runs on the device of ``images``.
+    """Operators that a policy runs for one batch on the device of ``images``.
 
     Views, allocations and copies from the host do not count. With images on the meta device nothing is computed.
 
@@ -74,7 +76,7 @@ def count_operators(policy: MixPolicy, images: Tensor, labels: Tensor, seed: int
         seed: of the generator that is drawn from.
     """
     with _Counter(images.device) as counter:
-        policy.mix(images, labels, torch.Generator().manual_seed(seed))
+        draw(policy, images, labels, seed)
     return len(counter.names)
 
 

@@ -9,11 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openmixup.policies.base import MixPolicy, PairPolicy
+from openmixup.errors import InputError
+from openmixup.policies.base import MaskPolicy, MixPolicy, PairPolicy
+from openmixup.policies.pairing import PAIRINGS
 from openmixup.testing.report import check, require
-from openmixup.testing.scenes import SIGMAS, draws, has_partner, origin_images, random_images, shares
+from openmixup.testing.scenes import (
+    SIGMAS,
+    draws,
+    has_partner,
+    meets_another,
+    mixed_view,
+    origin_images,
+    random_images,
+    scattered,
+    shares,
+)
 
 DRAWS = 600
+PAIRING_DRAWS = 400
+AREA_SLACK = 0.1  # whole rows and columns of 32 pixels, and the cut of the border where a mask hardly ever fits
 KS_BOUND = 2.75  # exceeded by sqrt(n) times the Kolmogorov-Smirnov distance once in two million: 5 sigma
 
 
@@ -70,7 +84,7 @@ def lam_follows_its_law(policy: MixPolicy) -> str | None:
         other = type(policy)(**{**policy.arguments(), 'alpha': alpha})
         if other.label == 'drawn':
             rows = 8 if getattr(other, 'per', 'batch') == 'sample' else 1
-            views = [plan.views[0] for plan in draws(other, images, DRAWS)]
+            views = [mixed_view(plan) for plan in draws(other, images, DRAWS)]
             drawn = [view.mixture.weight[:rows, 0] for view in views if view.mixture.weight.shape[1] > 1]
             if not drawn:
                 return 'not run: it never mixes'
@@ -90,6 +104,76 @@ def lam_follows_its_law(policy: MixPolicy) -> str | None:
             f'draws, at most {bound:.3f} by chance; mean {float(lam.mean()):.3f} instead of 0.5',
         )
     return None
+
+
+@check
+def weights_follow_lam(policy: MixPolicy) -> str | None:
+    """With ``draw_lam`` fixed, the own weight rises with lam, and a mask's least own weight is about lam.
+
+    A border that cuts off a part of the mask raises the own weight, so it is the least of many that shows the law.
+    """
+    if not isinstance(policy, PairPolicy):
+        return 'not run: it draws no lam by draw_lam'
+    images, fixed, means = random_images(4, 32, 32), (0.1, 0.5, 0.9), []
+    for lam in fixed:
+        vars(policy)['draw_lam'] = lambda count, rng, lam=lam: torch.full((count,), lam, dtype=torch.float64)
+        views = [view for plan in draws(policy, images, DRAWS) for view in plan.views]
+        own = torch.cat([scattered(view, 4).diagonal()[meets_another(view)] for view in views])
+        if not len(own):
+            return 'not run: it never mixes'
+        means.append(float(own.mean()))
+        if isinstance(policy, MaskPolicy) and policy.label == 'pixels':
+            least = float(own.min())
+            require(
+                abs(least - lam) <= AREA_SLACK,
+                f'with lam = {lam} the own image keeps at least {least:.3f} of the pixels, expected about {lam}',
+            )
+    require(
+        means[0] + 0.02 < means[1] < means[2] - 0.02,
+        f'with lam fixed at {", ".join(map(str, fixed))} the own weights are {_rounded(means)} in the mean: they do '
+        'not rise with it',
+    )
+    return None
+
+
+@check
+def partners_follow_the_pairing(policy: MixPolicy) -> str | None:
+    """Pairing 'flip' reverses the batch, 'derangement' has no fixed point, and what is drawn is drawn evenly."""
+    if 'pairing' not in policy.arguments():
+        return 'not run: it has no pairing'
+    size, cls = 4, type(policy)
+    own, images = torch.arange(size), random_images(size, 8, 8)
+    for kind in PAIRINGS:
+        try:
+            other: MixPolicy = cls(**{**policy.arguments(), 'pairing': kind})
+        except InputError:
+            continue
+        views = [mixed_view(plan) for plan in draws(other, images, PAIRING_DRAWS)]
+        index = [view.mixture.index for view in views if view.mixture.index.shape[1] == 2]
+        found = [pair.sum(1) - own for pair in index if bool(pair.eq(own[:, None]).any(1).all())]
+        if not found:
+            return 'not run: its samples are no pairs of themselves and another'
+        partner = torch.stack(found)
+        if kind == 'flip':
+            odd = (partner != own.flip(0)).any(1).nonzero()
+            first = partner[odd[0, 0]].tolist() if len(odd) else []
+            require(not len(odd), f"pairing='flip', but the partners of {size} samples are {first}")
+            continue
+        met = torch.nn.functional.one_hot(partner, size).sum(0)  # (sample, partner)
+        for sample in range(size):
+            for other_sample in range(size):
+                hits, alone = int(met[sample, other_sample]), sample == other_sample
+                rate = 1 / size if kind == 'permutation' else (0 if alone else 1 / (size - 1))
+                require(
+                    hits == 0 if rate == 0 else _agrees(hits, len(found), rate),
+                    f'pairing={kind!r}, but in {hits} of {len(found)} draws the partner of sample {sample} of {size} '
+                    f'is {other_sample}, expected {rate * len(found):.0f}',
+                )
+    return None
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 3) for value in values]
 
 
 def _ecdf(ordered: Tensor) -> Tensor:
@@ -125,7 +209,7 @@ def every_pixel_has_its_turn(policy: MixPolicy) -> str | None:
     images = origin_images(size, height, width)
     own = torch.arange(size)
     taken = torch.stack(  # what is not the own image, one picture a draw: samples of a draw may share their mask
-        [1 - shares(plan.views[0])[own, own].mean(0) for plan in draws(policy, images, DRAWS)]
+        [1 - shares(mixed_view(plan))[own, own].mean(0) for plan in draws(policy, images, DRAWS)]
     )
     if float((taken.amax((1, 2)) - taken.amin((1, 2))).max()) <= 1e-5:
         return 'not run: its masks are even'
@@ -177,9 +261,10 @@ def per_means_what_it_says(policy: MixPolicy) -> str | None:
     own = torch.arange(size)
     weights, places = [], []
     for plan in draws(policy, origin_images(size, height, width), calls):
-        met_itself = plan.views[0].mixture.index[:, 1:].eq(own[:, None]).any(1)
-        taken = 1 - shares(plan.views[0])[own, own]
-        weights.append(plan.views[0].mixture.weight[:, 0].double())
+        view = mixed_view(plan)
+        met_itself = view.mixture.index[:, 1:].eq(own[:, None]).any(1)
+        taken = 1 - shares(view)[own, own]
+        weights.append(view.mixture.weight[:, 0].double())
         if per == 'batch':
             gap = float((taken[~met_itself] - taken[~met_itself][:1]).abs().max()) if (~met_itself).any() else 0.0
             require(gap <= 1e-5, f"per='batch', but masks of one call differ by {gap:.4f}")

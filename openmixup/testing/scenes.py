@@ -17,6 +17,8 @@ __all__ = [
     'draw',
     'draws',
     'has_partner',
+    'meets_another',
+    'mixed_view',
     'origin_images',
     'random_images',
     'scattered',
@@ -40,10 +42,10 @@ def random_images(
     return noise.to(dtype)
 
 
-def draw(policy: MixPolicy, images: Tensor, labels: Tensor | None = None, seed: int = 0, epoch: int = 0) -> Plan:
+def draw(policy: MixPolicy, images: Tensor, labels: Tensor | None = None, seed: int = 0, target: str = 'class') -> Plan:
     """One plan from a stream of its own; each image is a class by default."""
     labels = torch.arange(len(images), device=images.device) if labels is None else labels
-    return policy(Batch(images, labels), Context(epoch=epoch, generator=keyed_generator('check', seed)))
+    return policy(Batch(images, labels, target=target), Context(generator=keyed_generator('check', seed)))
 
 
 def draws(policy: MixPolicy, images: Tensor, count: int, seed: int = 0, epoch: int = 0) -> Iterator[Plan]:
@@ -54,10 +56,20 @@ def draws(policy: MixPolicy, images: Tensor, count: int, seed: int = 0, epoch: i
         yield policy(batch, Context(epoch=epoch, generator=generator))
 
 
+def meets_another(view: View) -> Tensor:
+    """(N,) whether a sample has a source other than itself."""
+    own = torch.arange(len(view.mixture), device=view.mixture.index.device)
+    return (view.mixture.index != own[:, None]).any(1)
+
+
 def has_partner(view: View) -> bool:
     """Whether any sample has a source other than itself."""
-    own = torch.arange(len(view.mixture), device=view.mixture.index.device)
-    return bool((view.mixture.index != own[:, None]).any())
+    return bool(meets_another(view).any())
+
+
+def mixed_view(plan: Plan) -> View:
+    """The first view of several sources; the first one if there is none."""
+    return next((view for view in plan.views if view.mixture.index.shape[1] > 1), plan.views[0])
 
 
 def shares(view: View) -> Tensor:

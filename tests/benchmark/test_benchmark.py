@@ -2,18 +2,24 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
-from openmixup.benchmark import append_row, load_table, read_rows, report, row_of
+from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report, row_of
 from openmixup.benchmark.results import COLUMNS
-from openmixup.cli import benchmark, make_configs
+from openmixup.benchmark.runs import planned_runs
+from openmixup.cli import benchmark, make_configs, train
+from openmixup.engine.config import load_config
+from openmixup.engine.resume import config_hash, settings
 from openmixup.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -23,29 +29,36 @@ policies = dict(vanilla=dict(type='Vanilla'), mixup=dict(type='Mixup', alpha=1.0
 seeds = (0, 1)
 published = dict(mixup=(90.5, 'a page'))
 """
-RECIPE = """
-model = dict(backbone=dict(type='CifarResNet'), policy=dict(type='Vanilla'))
-train_dataloader = dict(batch_size=4, dataset=dict(type='Digits'))
+RECIPE = f"""
+_base_ = {str(ROOT / 'configs/digits/resnet8_1xb50-30e_digits.py')!r}
+train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_epochs=20, val_begin=11)
 """
+LONG = 120  # seconds that are never reached, unless something hangs
 # Writes its arguments to calls.txt; its behaviour is chosen by a file beside the work folders.
 TRAINER = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, shutil, signal, sys, time
 config, args = sys.argv[1], sys.argv[2:]
 work = pathlib.Path(args[args.index('--work-dir') + 1])
 seed = int(args[args.index('--seed') + 1])
 policy = 'mixup' if '_mixup_' in config else 'vanilla'
 base = pathlib.Path(os.environ['TOY'])
 with open(base / 'calls.txt', 'a') as f:
-    f.write(json.dumps([policy, seed, '--resume' in args, os.environ['OMP_NUM_THREADS'], args]) + chr(10))
+    f.write(json.dumps([policy, seed, '--resume' in args, os.environ['OMP_NUM_THREADS'], args,
+                        os.environ.get('CUDA_VISIBLE_DEVICES')]) + chr(10))
 fault = (base / 'fault.txt').read_text() if (base / 'fault.txt').exists() else ''
 if fault == f'{policy}{seed}':
     print('boom'); sys.exit(3)
-if fault == 'sleep':
-    (work / 'epoch_1.pth').write_text(''); time.sleep(60)
+if fault == 'deaf':
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (base / 'pid.txt').write_text(str(os.getpid()))
+if fault in ('sleep', 'deaf'):
+    shutil.copy(base / f'{policy}.pth', work / 'epoch_1.pth'); time.sleep(600)
 epochs = next((int(a.split('=')[1]) for a in args if a.startswith('train_cfg.max_epochs')), 20)
+hashes = json.loads((base / 'hashes.json').read_text())
 top1 = (90.0 if policy == 'mixup' else 88.0) + seed
-json.dump({'epochs': epochs, 'seed': seed, 'commit': 'abcdef0123456789', 'config_hash': 'h', 'seconds': 10 + seed,
+json.dump({'epochs': epochs, 'seed': seed, 'commit': 'abcdef0123456789', 'config_hash': hashes[f'{policy}-{epochs}'],
+           'seconds': 10 + seed,
            'last': {'top1': top1, 'top5': 99.0, 'loss': 0.5, 'ece': 1.0}, 'best': {'epoch': 15, 'top1': top1 + 1},
            'median_last10': {'top1': top1 - 1}, 'hardware': 'CPU, 2 cores', 'versions': {'torch': '2'}},
           open(work / 'summary.json', 'w'))
@@ -68,7 +81,41 @@ class Toy:
         self.work = path / 'work/toy'
         self.folders = [f'--benchmarks={path}/benchmarks', f'--configs={path}/configs']
         self.trainer = (sys.executable, str(path / 'trainer.py'))
-        assert make_configs.main([*self.folders, f'--out={path}/configs']) == 0
+        self.write_leaves()
+
+    def write_leaves(self):
+        assert make_configs.main(self.folders) == 0
+        self.hashes = {}
+        for epochs in (None, 5):
+            for run in self.planned(epochs=epochs):
+                self.hashes[f'{run.policy}-{run.epochs}'] = run.config_hash
+        (self.path / 'hashes.json').write_text(json.dumps(self.hashes))
+        for run in self.planned(seeds=[0]):
+            torch.save(
+                {'settings': settings(load_config(run.config)) | {'randomness.deterministic': False}},
+                self.path / f'{run.policy}.pth',
+            )
+
+    def planned(self, **options):
+        return planned_runs(self.table(), self.path / 'work', self.path / 'configs', **options)
+
+    def table(self):
+        return load_table('toy', self.path / 'benchmarks')
+
+    def change_alpha(self):
+        file = self.path / 'benchmarks/toy.py'
+        file.write_text(file.read_text().replace('alpha=1.0', 'alpha=0.5'))
+        self.write_leaves()
+
+    def summary(self, name, seed, **changes):
+        folder = self.work / name
+        folder.mkdir(parents=True)
+        content = {'epochs': 20, 'seed': seed, 'last': {'top1': 77.0}, 'config_hash': self.hashes['mixup-20']}
+        (folder / 'summary.json').write_text(json.dumps(content | changes))
+
+    def checkpoint(self, name):
+        (self.work / name).mkdir(parents=True)
+        shutil.copy(self.path / 'mixup.pth', self.work / name / 'epoch_3.pth')
 
     def main(self, *args):
         return benchmark.main([*args, *self.folders, f'--work-dir={self.path}/work'], trainer=self.trainer)
@@ -84,9 +131,22 @@ class Toy:
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     monkeypatch.setenv('TOY', str(tmp_path))
-    before = signal.getsignal(signal.SIGTERM)
-    yield Toy(tmp_path)
-    signal.signal(signal.SIGTERM, before)
+    return Toy(tmp_path)
+
+
+def _until(true):
+    end = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _ended(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 ALL = [('mixup', 0), ('mixup', 1), ('vanilla', 0), ('vanilla', 1)]
@@ -102,7 +162,7 @@ def test_only_missing_rows_are_run(toy, capsys):
     assert toy.main('run', 'toy', '--jobs', '2') == 0
     assert toy.keys() == ALL
     assert sorted(tuple(call[:2]) for call in toy.calls()) == ALL, 'each row is trained once'
-    assert all(threads == '1' for _, _, _, threads, _ in toy.calls())
+    assert all(call[3] == '1' for call in toy.calls())
     assert toy.main('run', 'toy') == 0
     assert len(toy.calls()) == 4
     assert '[3/3]' in capsys.readouterr().out
@@ -119,11 +179,8 @@ def test_a_row_holds_the_summary(toy):
 
 
 def test_an_unfinished_run_is_continued_and_a_finished_one_collected(toy, capsys):
-    unfinished, finished = toy.work / 'mixup-20e-seed0', toy.work / 'mixup-20e-seed1'
-    unfinished.mkdir(parents=True)
-    (unfinished / 'epoch_3.pth').write_text('')
-    finished.mkdir()
-    (finished / 'summary.json').write_text(json.dumps({'epochs': 20, 'seed': 1, 'last': {'top1': 77.0}}))
+    toy.checkpoint('mixup-20e-seed0')
+    toy.summary('mixup-20e-seed1', 1)
     assert toy.main('run', 'toy', '--policies', 'mixup') == 0
     assert [call[:3] for call in toy.calls()] == [['mixup', 0, True]]
     assert {row['seed']: row['top1_last'] for row in read_rows(toy.results)} == {'0': '90.0', '1': '77.0'}
@@ -131,9 +188,7 @@ def test_an_unfinished_run_is_continued_and_a_finished_one_collected(toy, capsys
 
 
 def test_a_summary_of_another_length_is_not_collected(toy):
-    folder = toy.work / 'mixup-20e-seed0'
-    folder.mkdir(parents=True)
-    (folder / 'summary.json').write_text(json.dumps({'epochs': 5, 'seed': 0, 'last': {'top1': 77.0}}))
+    toy.summary('mixup-20e-seed0', 0, epochs=5)
     toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0')
     assert read_rows(toy.results)[0]['top1_last'] == '90.0'
 
@@ -167,13 +222,10 @@ def test_a_signal_stops_the_children(toy, number):
     code = 'import sys; from openmixup.cli.benchmark import main; sys.exit(main(sys.argv[2:], sys.argv[1].split()))'
     args = ['run', 'toy', '--jobs', '2', *toy.folders, f'--work-dir={toy.path}/work']
     process = subprocess.Popen([sys.executable, '-c', code, ' '.join(toy.trainer), *args], cwd=ROOT)
-    for _ in range(300):
-        if len(list(toy.work.rglob('*.pth'))) == 2:
-            break
-        time.sleep(0.1)
+    _until(lambda: len(list(toy.work.rglob('*.pth'))) == 2)
     assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 1, 'another process trains it'
     process.send_signal(number)
-    assert process.wait(20) == 130
+    assert process.wait(LONG) == 130
     (toy.path / 'fault.txt').unlink()
     before = len(toy.calls())
     assert toy.main('run', 'toy', '--seeds', '0') == 0, 'the locks are free again'
@@ -245,7 +297,7 @@ def test_report_by_hand(toy):
 
 def test_report_warns_of_mixed_configs(toy):
     for seed, text in enumerate(('aaa', 'bbb')):
-        append_row(toy.results, _row(seed=seed) | {'config_hash': text})
+        append_row(toy.results, _row(seed=seed) | {'config_hash': text, 'settings_version': ''})
     text = report(load_table('toy', toy.path / 'benchmarks'), read_rows(toy.results), toy.path / 'configs')
     assert 'the seeds of vanilla, 20 epochs, had different configs (aaa, bbb)' in text
 
@@ -274,3 +326,170 @@ def test_help_needs_no_torch():
     )
     environment = os.environ | {'PYTHONPATH': str(ROOT)}
     assert subprocess.run([sys.executable, '-c', code], env=environment, stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_hash_is_that_of_the_trainer(toy, monkeypatch):
+    class Built(Exception):
+        pass
+
+    def build(config):
+        raise Built(config_hash(config))
+
+    monkeypatch.setattr('openmixup.engine.launch.build_runner', build)
+    for epochs in (None, 5):
+        for run in toy.planned(epochs=epochs):
+            with pytest.raises(Built, match=f'^{run.config_hash}$'):
+                train.main(run.command([]))
+
+
+def test_rows_of_another_config_are_trained_anew_and_left_out(toy):
+    toy.main('run', 'toy')
+    toy.change_alpha()
+    text = report(toy.table(), read_rows(toy.results), toy.path / 'configs')
+    assert '| mixup | 20 | 0 | not run |' in text
+    assert '| vanilla | 20 | 2 |' in text
+    assert text.count('2 rows of another config are left out.') == 1
+    missing = missing_runs(toy.table(), toy.results, toy.path / 'work', toy.path / 'configs')
+    assert [run.key for run in missing] == [('mixup', 20, 0), ('mixup', 20, 1)]
+    before = len(toy.calls())
+    assert toy.main('run', 'toy') == 0
+    assert [call[:3] for call in toy.calls()[before:]] == [['mixup', 0, False], ['mixup', 1, False]]
+    assert len(read_rows(toy.results)) == 6
+    assert '| mixup | 20 | 2 | 90.50' in report(toy.table(), read_rows(toy.results), toy.path / 'configs')
+    assert toy.main('run', 'toy') == 0
+    assert len(read_rows(toy.results)) == 6
+
+
+def test_what_another_config_left_is_neither_collected_nor_continued(toy):
+    toy.checkpoint('mixup-20e-seed0')
+    toy.summary('mixup-20e-seed1', 1)
+    toy.change_alpha()
+    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
+    assert [call[:3] for call in toy.calls()] == [['mixup', 0, False], ['mixup', 1, False]]
+    assert [row['top1_last'] for row in read_rows(toy.results)] == ['90.0', '91.0']
+
+
+def test_a_file_of_an_earlier_version_is_read_and_extended(toy):
+    old = [name for name in COLUMNS if name != 'settings_version']
+    row = _row('mixup', 0, 85.0) | {'config_hash': 'computed otherwise', 'hardware': 'CPU'}
+    toy.results.parent.mkdir(parents=True)
+    toy.results.write_text(f'{",".join(old)}\n{",".join(row[name] for name in old)}\n')
+    (read,) = read_rows(toy.results)
+    assert (read['top1_last'], read['settings_version']) == ('85.0', '')
+    assert '| mixup | 20 | 1 of 2 | 85.00' in report(toy.table(), [read], toy.path / 'configs')
+    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
+    assert [call[:2] for call in toy.calls()] == [['mixup', 1]], 'an older row counts as done'
+    first, second = read_rows(toy.results)
+    assert first == read
+    assert (second['seed'], second['settings_version']) == ('1', '2')
+    assert toy.results.read_text().splitlines()[0] == ','.join(COLUMNS)
+    assert list(toy.results.parent.iterdir()) == [toy.results], 'nothing temporary stays'
+
+
+def test_a_writer_that_waited_for_a_replaced_file_writes_to_the_new_one(tmp_path, monkeypatch):
+    path = tmp_path / 'r.csv'
+    append_row(path, _row())
+    from openmixup.benchmark import results
+
+    class Fcntl:
+        LOCK_EX = results.fcntl.LOCK_EX
+        done = False
+
+        def flock(self, stream, kind):
+            if not self.done:  # as if another process had replaced it while this one waited
+                self.done = True
+                shutil.copy(path, tmp_path / 'new')
+                os.replace(tmp_path / 'new', path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(results, 'fcntl', Fcntl())
+        assert append_row(path, _row(seed=1))
+    assert [row['seed'] for row in read_rows(path)] == ['0', '1']
+
+
+def test_a_whole_last_row_without_newline_is_kept(tmp_path):
+    path = tmp_path / 'r.csv'
+    append_row(path, _row())
+    append_row(path, _row(seed=1))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert [row['seed'] for row in read_rows(path)] == ['0', '1']
+    assert append_row(path, _row(seed=2))
+    assert [row['seed'] for row in read_rows(path)] == ['0', '1', '2']
+    assert path.read_text().count('\n') == 4
+
+
+def test_leaves_lie_with_their_recipes(toy, tmp_path, monkeypatch, capsys):
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert make_configs.main(toy.folders) == 0
+    assert not list(elsewhere.iterdir())
+    assert make_configs.main([*toy.folders, '--check']) == 0
+
+
+def test_report_names_the_recipes_of_all_lengths(toy):
+    (toy.path / 'benchmarks/toy.py').write_text(TABLE.replace('20e', '{epochs}e') + 'vary = dict(epochs=(20, 40))\n')
+    recipe = toy.path / 'configs/toy/resnet8_1xb4-40e_digits.py'
+    recipe.write_text(RECIPE.replace('max_epochs=20', 'max_epochs=40'))
+    text = report(toy.table(), [], toy.path / 'configs')
+    assert 'Recipes `configs/toy/resnet8_1xb4-20e_digits.py`, `configs/toy/resnet8_1xb4-40e_digits.py`, seeds' in text
+    assert '{' not in text
+
+
+def test_data_and_gpus_reach_the_trainer(toy, monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert toy.main('run', 'toy', '--data', 'there', '--gpus', '2', '--seeds', '0') == 0
+    assert toy.main('run', 'toy', '--seeds', '1', '--epochs', '5', '--data', 'there') == 0
+    assert all(call[4][call[4].index('--data') + 1] == 'there' for call in toy.calls())
+    assert [call[5] for call in toy.calls()] == ['0', '1', None, None]
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5,7')
+    assert toy.main('run', 'toy', '--gpus', '2', '--seeds', '1') == 0
+    assert [call[5] for call in toy.calls()[4:]] == ['5', '7']
+    with pytest.raises(InputError, match="3 GPUs are asked for, but CUDA_VISIBLE_DEVICES='5,7' has 2"):
+        toy.main('run', 'toy', '--gpus', '3')
+
+
+def test_a_signal_just_after_the_start_leaves_no_orphan(toy, monkeypatch):
+    (toy.path / 'fault.txt').write_text('sleep')
+    started = []
+    popen = subprocess.Popen
+
+    def start(*args, **options):
+        started.append(popen(*args, **options))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr(subprocess, 'Popen', start)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert toy.main('run', 'toy') == 130
+        (child,) = started
+        assert child.poll() == -signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        for child in started:
+            child.kill()
+
+
+def test_a_second_signal_does_not_spare_a_deaf_run(toy):
+    (toy.path / 'fault.txt').write_text('deaf')
+    lines = []
+
+    def signals():
+        _until((toy.path / 'pid.txt').exists)
+        for _ in range(4):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+
+    sweep = Sweep(toy.planned(), toy.results, 1, toy.trainer, lines.append, patience=2)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    thread = threading.Thread(target=signals)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sweep.run()
+    finally:
+        thread.join(LONG)
+        signal.signal(signal.SIGTERM, before)
+    assert _ended(int((toy.path / 'pid.txt').read_text()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,32 @@ def test_a_config_with_a_missing_base(capsys, tmp_path):
         ('model.head.num_classes=7', 'num_classes=7, but the data has 10 classes'),
         ('data_preprocessor.mean=(0.3,0.3,0.3)', 'mean'),
         ('nonsense', 'expected key=value'),
+        ('optim_wrapper.optimizer.lr=-1', 'optim_wrapper cannot be built: Invalid learning rate: -1'),
+        ('model.policy=CutMix', "write {'type': 'CutMix'} or use --policy CutMix"),
+        ('model.head=None', 'the model has no head'),
+        ('model.backbone=None', 'the model has no backbone'),
+        ('model.backbone=resnet', 'as dict(type=..., ...)'),
+        ('optim_wrapper=None', 'train_dataloader and train_cfg without optim_wrapper'),
+        ('train_cfg=None', 'without train_cfg'),
+        ('val_cfg=None', 'val_dataloader and val_evaluator without val_cfg'),
+        ('optim_wrapper.optimizer=None', 'optim_wrapper has no optimizer'),
+        ('optim_wrapper.paramwise_cfg={"norm_decay": 0}', "did you mean 'norm_decay_mult'?"),
+        ('optim_wrapper.paramwise_cfg={"custom_keys": {"head": {"lr": 2}}}', "unknown key 'lr'"),
+        ('optim_wrapper.clip_grad={"maxnorm": 5}', "did you mean 'max_norm'?"),
+        ('optim_wrapper.clip_grad={"type": "norm"}', 'has no limit'),
+        ('optim_wrapper.clip_grad=5', 'optim_wrapper.clip_grad=5: expected a dict'),
+        ('param_scheduler.-5.T_max=3', "there is no '-5' to change"),
+        ('param_scheduler.--1.T_max=3', "there is no '--1' to change"),
+        ('param_scheduler=[{"type": "StepLR"}]', 'step_size'),
+        ('default_hooks.summary=SummaryHook', "write {'type': 'SummaryHook'}"),
+        ('default_hooks=SummaryHook', "default_hooks='SummaryHook': expected a dict"),
+        ('env_cfg={"benchmark": True}', "env_cfg has an unknown key 'benchmark'; did you mean 'cudnn_benchmark'?"),
+        ('randomness.seed=-1', 'randomness.seed=-1: expected a whole number from 0'),
+        ('randomness.seed=1.5', 'randomness.seed=1.5: expected a whole number from 0'),
+        ('train_dataloader.batch_size=2.5', 'train_dataloader.batch_size=2.5: expected a whole number of at least 1'),
+        ('train_dataloader.num_workers=two', "train_dataloader.num_workers='two': expected a whole number"),
+        ('train_dataloader.dataset=Digits', "write {'type': 'Digits'}"),
+        ('model.backbone.depth=deep', 'CifarResNet'),
     ],
 )
 def test_a_wrong_option(capsys, tmp_path, option, expected):
@@ -104,6 +131,35 @@ def test_a_typo_in_a_config(capsys, tmp_path, line, expected):
     path = tmp_path / 'typo.py'
     path.write_text(f"_base_ = '{ROOT}/configs/{DIGITS}'\n{line}\n")
     assert expected in mistake(capsys, 'train', path, '--work-dir', tmp_path / 'work')
+
+
+def test_an_object_given_by_its_name_in_a_config(capsys, tmp_path):
+    path = tmp_path / 'named.py'
+    path.write_text(f"_base_ = '{ROOT}/configs/{DIGITS}'\ncustom_hooks = ['SummaryHook']\n")
+    assert "write {'type': 'SummaryHook'}" in mistake(capsys, 'train', path, '--work-dir', tmp_path / 'work')
+
+
+@pytest.mark.parametrize(
+    ('name', 'argv'),
+    [('train', (DIGITS, '--seed', '-1')), ('predict', (DIGITS, 'c.pth', 'a.png', '--batch-size', '0'))],
+)
+def test_an_argument_out_of_range(capsys, name, argv):
+    with pytest.raises(SystemExit) as ended:
+        run(name, argv)
+    assert ended.value.code == 2
+    assert 'expected a whole number of at least' in capsys.readouterr().err
+
+
+def test_a_config_without_a_model_and_a_policy_or_data(capsys, tmp_path):
+    path = tmp_path / 'empty.py'
+    path.write_text('train_dataloader = None\n')
+    error = mistake(capsys, 'train', path, '--policy', 'CutMix', '--data', tmp_path)
+    assert 'the config has no model' in error
+
+
+def test_a_config_with_nothing_to_train(capsys, tmp_path):
+    options = [f'{name}=None' for name in ('train_dataloader', 'train_cfg', 'optim_wrapper')]
+    assert 'nothing to train' in mistake(capsys, 'train', DIGITS, '--amp', '--cfg-options', *options)
 
 
 def test_an_unknown_policy(capsys):
@@ -187,3 +243,122 @@ def test_a_path_with_a_type_is_never_imported(capsys, tmp_path):
     path = tmp_path / 'evil.py'
     path.write_text(f"_base_ = '{ROOT}/configs/{DIGITS}'\nmodel = dict(loss=dict(_delete_=True, type='os.system'))\n")
     assert "type='os.system' is not a registered" in mistake(capsys, 'train', path, '--work-dir', tmp_path / 'work')
+
+
+SHORT = ['train_dataloader.dataset.per_class=5', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=10']
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory) -> Path:
+    """The work directory of a short run on digits."""
+    from openmixup.cli.train import main
+
+    work = tmp_path_factory.mktemp('trained')
+    assert main([DIGITS, '--work-dir', str(work), '--cfg-options', *SHORT]) == 0
+    return work
+
+
+def test_the_checkpoint_under_test_is_the_one_that_is_named(capsys, tmp_path, trained):
+    """``resume`` and ``load_from`` of a config are for training; a test would load the wrong weights by them."""
+    from openmixup.cli.test import main
+
+    def loss(name: str, *options: str) -> float:
+        out = tmp_path / f'{name}.json'
+        argv = [DIGITS, str(trained / 'epoch_1.pth'), '--work-dir', str(tmp_path / 'test'), '--out', str(out)]
+        main([*argv, '--cfg-options', *options] if options else argv)
+        return json.loads(out.read_text())['loss']
+
+    content = torch.load(trained / 'epoch_1.pth', weights_only=True)
+    other = tmp_path / 'other.pth'
+    torch.save({'state_dict': {key: torch.zeros_like(value) for key, value in content['state_dict'].items()}}, other)
+    assert loss('plain') == loss('led astray', f'load_from={other}')
+    assert loss('plain') == loss('led astray', f'load_from={other}', 'resume=True')
+
+
+def test_a_checkpoint_of_other_classes(capsys, tmp_path, trained):
+    content = torch.load(trained / 'epoch_1.pth', weights_only=True)
+    content['meta']['classes'][3] = 'horse'
+    path = tmp_path / 'horses.pth'
+    torch.save(content, path)
+    error = mistake(capsys, 'test', DIGITS, path, '--work-dir', tmp_path / 'test')
+    assert "was trained with 'horse' as class 3, the data has '3'" in error
+    content['meta']['classes'].append('dog')
+    torch.save(content, path)
+    error = mistake(capsys, 'test', DIGITS, path, '--work-dir', tmp_path / 'test')
+    assert 'was trained with 11 classes, the data has 10' in error
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_evaluation(capsys, tmp_path):
+    for out in (tmp_path / 'no' / 'out.json', tmp_path):
+        assert 'cannot be written' in mistake(capsys, 'test', DIGITS, tmp_path / 'no.pth', '--out', out)
+
+
+def test_a_device_that_is_not_there(capsys, trained):
+    argv = ['predict', DIGITS, trained / 'epoch_1.pth', 'a.png', '--device']
+    for device in ('toaster', 'cuda:99'):
+        assert f"device '{device}' cannot be used" in mistake(capsys, *argv, device)
+
+
+def test_the_dumped_config_predicts(capsys, tmp_path, trained):
+    from openmixup.cli.predict import main
+
+    jpeg(tmp_path / 'digit.jpg', (8, 8))
+    dumped = next(trained.glob('*.py'))
+    main([str(dumped), str(trained / 'epoch_1.pth'), str(tmp_path / 'digit.jpg'), '--device', 'cpu', '--json'])
+    assert json.loads(capsys.readouterr().out)['path'].endswith('digit.jpg')
+
+
+def test_pretrained_files_are_not_needed_behind_a_training(capsys, tmp_path, trained):
+    from openmixup.cli.predict import main as predict
+    from openmixup.cli.test import main as test
+    from openmixup.engine.config import load_config
+    from openmixup.registry import MODELS
+
+    backbone = {'type': 'TimmBackbone', 'model': 'resnet10t', 'in_channels': 1}
+    option = f'model.backbone={ {**backbone, "pretrained": str(tmp_path / "gone.pth")} }'
+    model = dict(load_config(DIGITS)['model'], backbone=backbone, head={'type': 'LinearHead', 'num_classes': 10})
+    content = torch.load(trained / 'epoch_1.pth', weights_only=True)
+    torch.save({**content, 'state_dict': MODELS.build(model).state_dict()}, tmp_path / 'model.pth')
+    jpeg(tmp_path / 'digit.jpg', (8, 8))
+    argv = [DIGITS, str(tmp_path / 'model.pth')]
+    assert predict([*argv, str(tmp_path / 'digit.jpg'), '--device', 'cpu', '--cfg-options', option]) == 0
+    assert test([*argv, '--work-dir', str(tmp_path / 'test'), '--cfg-options', option]) == 0
+    assert 'top1' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ('options', 'there', 'not_there'),
+    [
+        ([], ('top-1', 'checkpoint:', 'best:', 'summary:', 'median of the last 1 evaluations'), ()),
+        (['val_evaluator.0.topk=(5,)', 'default_hooks.checkpoint.save_best=None'], ('checkpoint:',), ('top-1',)),
+        (['default_hooks.summary=None'], ('checkpoint:', 'best:'), ('top-1', 'summary:')),
+        (['default_hooks.checkpoint=None'], ('top-1', 'summary:'), ('checkpoint:', 'best:')),
+    ],
+)
+def test_a_complete_run_ends_well_whatever_the_config_leaves_out(capsys, tmp_path, options, there, not_there):
+    from openmixup.cli.train import main
+
+    for name in ('epoch_99.pth', 'best.pth'):  # of an older run
+        (tmp_path / name).write_text('')
+    assert main([DIGITS, '--work-dir', str(tmp_path), '--cfg-options', *SHORT, *options]) == 0
+    printed = capsys.readouterr().out
+    printed = printed[printed.rindex('epoch 1/1') :]
+    assert [text for text in there if text not in printed] == []
+    assert [text for text in not_there if f'\n{text}' in printed] == []
+    assert 'epoch_99.pth' not in printed
+
+
+def test_a_machine_without_git_has_no_commit(monkeypatch):
+    from openmixup.engine import environment
+
+    monkeypatch.setenv('PATH', '')
+    assert environment.commit() == ''
+
+
+def test_the_hardware_is_that_of_this_run(monkeypatch):
+    from openmixup.engine import environment
+
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 8)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'GPU')
+    assert environment.hardware() == 'GPU x 1'

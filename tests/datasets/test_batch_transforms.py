@@ -61,6 +61,31 @@ def test_same_generator_same_result_and_nothing_else_is_touched(transform, dtype
             transform(images)
 
 
+def spaced(images):
+    n, c, h, w = images.shape
+    wide = torch.zeros(n, c + 1, h, 2 * w, dtype=images.dtype)
+    wide[:, :c, :, ::2] = images
+    return wide[:, :c, :, ::2]
+
+
+@pytest.mark.parametrize('transform', EVERY, ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.float32])
+@pytest.mark.parametrize('channels', [1, 3])
+def test_the_layout_changes_nothing(transform, dtype, channels):
+    if channels == 1 and isinstance(transform, Normalize | Compose):
+        pytest.skip('made for three channels')
+    images = noise(c=channels).to(dtype)
+    expected = transform(images, rng(1))
+    layouts = {
+        'channels_last': images.contiguous(memory_format=torch.channels_last),
+        'transposed': images.transpose(2, 3).contiguous().transpose(2, 3),
+        'by batch': images.permute(1, 2, 3, 0).contiguous().permute(3, 0, 1, 2),
+        'spaced': spaced(images),
+    }
+    for name, other in layouts.items():
+        torch.testing.assert_close(transform(other, rng(1)), expected, msg=lambda m, name=name: f'{name}: {m}')
+
+
 class NoHostReads(TorchDispatchMode):
     """Refuse what would make the host wait for the device."""
 
@@ -243,3 +268,43 @@ def test_configs_are_checked():
     ):  # fmt: skip
         with pytest.raises(InputError):
             make()
+
+
+def preprocess(*train, **kwargs):
+    from openmixup.models import BatchPreprocessor
+
+    return BatchPreprocessor(mean=[0.5, 0.4, 0.3], std=[0.2, 0.3, 0.4], train=train, **kwargs)
+
+
+@pytest.mark.parametrize('composed', [False, True])
+@pytest.mark.parametrize('value', ['zero', 'noise'])
+def test_the_preprocessor_erases_normalised_images(value, composed):
+    erasing = {'type': 'RandomErasing', 'prob': 1.0, 'value': value}
+    chain = [erasing, {'type': 'RandomFlip', 'prob': 1.0}]
+    chain = [{'type': 'Compose', 'transforms': chain}] if composed else chain
+    images = torch.full((200, 3, 32, 32), 255, dtype=torch.uint8)
+    data = {'inputs': images, 'labels': torch.zeros(200)}
+    result = preprocess(*chain)(data, training=True)['inputs']
+    plain = preprocess()(data, training=True)['inputs']
+    assert result.dtype == torch.float32
+    written = result[result != plain]
+    assert 0.1 < len(written) / result.numel() < 0.25
+    assert abs(float(written.mean())) < 0.05
+    assert abs(float(written.std()) - (1 if value == 'noise' else 0)) < 0.05
+    assert torch.equal(preprocess(test=chain)(data)['inputs'], result)
+
+
+def test_a_second_batch_of_one_step_draws_anew():
+    from openmixup.policies import Context
+    from openmixup.randomness import keyed_generator
+
+    model = preprocess({'type': 'RandomCrop', 'size': 8})
+    data = {'inputs': noise(), 'labels': torch.zeros(16)}
+    model.context = Context(seed=3, step=7, rank=1)
+    first, second = (model(data, training=True)['inputs'] for _ in range(2))
+    assert not torch.equal(first, second)
+    expected = RandomCrop(8)(noise(), keyed_generator(3, 'augment', 7, 1))
+    assert torch.equal(first, model.normalize(expected))
+    model.context = Context(seed=3, step=7, rank=1)
+    assert torch.equal(model(data, training=True)['inputs'], first)
+    assert torch.equal(model(data, training=True)['inputs'], second)

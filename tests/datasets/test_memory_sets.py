@@ -1,14 +1,16 @@
 import gzip
 import pickle
 import struct
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from openmixup.datasets import CIFAR10, CIFAR100, Digits, FashionMNIST, InMemoryDataset, TinyImageNet
+from openmixup.datasets import CIFAR10, CIFAR100, Digits, FashionMNIST, InMemoryDataset, TinyImageNet, decode
 from openmixup.datasets import idx as idx_module
+from openmixup.datasets.cifar import read_pickle
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -111,6 +113,34 @@ def test_fashion_mnist(tmp_path, monkeypatch, folder, suffix):
         FashionMNIST(tmp_path, split='test')
 
 
+@pytest.mark.parametrize('suffix', ['', '.gz'])
+def test_no_more_of_an_idx_file_is_read_than_its_header_says(tmp_path, suffix):
+    file = tmp_path / f'x{suffix}'
+    head = b'\0\0\x08\x01' + struct.pack('>I', 10)
+
+    def write(content):
+        file.write_bytes(gzip.compress(content) if suffix else content)
+
+    write(head + bytes(range(10)))
+    assert idx_module.read_idx(file).tolist() == list(range(10))
+    write(head + bytes(100_000_000))  # 100 kB, compressed
+    tracemalloc.start()
+    with pytest.raises(InputError, match='more values and its header says'):
+        idx_module.read_idx(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+    for content, reason in {
+        head + bytes(9): '9 values',
+        head[:6]: 'within its header',
+        head[:2]: 'not an idx file',
+        b'\0\0\x08\x03' + b'\xff' * 12 + bytes(10): 'over',
+    }.items():
+        write(content)
+        with pytest.raises(InputError, match=reason):
+            idx_module.read_idx(file)
+
+
 def test_fashion_mnist_missing_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(idx_module, '_DEBIAN', tmp_path / 'nowhere')
     with pytest.raises(InputError, match='apt-get install dataset-fashion-mnist'):
@@ -185,6 +215,80 @@ def test_a_pickle_that_asks_for_code_is_refused(tmp_path):
     assert not marker.exists()
 
 
+RECONSTRUCT, FROMBUFFER = np.zeros(1).__reduce__()[0], np.zeros(1).__reduce_ex__(5)[0]
+BYTE = np.dtype('u1')
+
+
+@pytest.mark.parametrize(
+    'value',
+    [
+        Hostile(np.ndarray, ((1,), 'O', b'A' * 8)),
+        Hostile(np.ndarray, (2**40,)),
+        np.array([1, 'x'], dtype=object),
+        Hostile(np.dtype, ('O',)),
+        Hostile(np.dtype, ([('a', 'O')],)),
+        Hostile(RECONSTRUCT, (np.ndarray, (0,), b'b'), (1, (4, 3072), BYTE, False, b'A' * 8)),
+        Hostile(RECONSTRUCT, (np.ndarray, (0,), b'b'), (1, (-1, 3072), BYTE, False, b'A' * 3072)),
+        Hostile(RECONSTRUCT, (np.ndarray, (0,), b'b'), (1, (1,), BYTE, False, [1])),
+        Hostile(RECONSTRUCT, (np.ndarray, (0,), b'b'), (1, (1,), 'O', False, b'A' * 8)),
+        Hostile(RECONSTRUCT, (np.ndarray, (2**40,), b'O')),
+        Hostile(FROMBUFFER, (b'A' * 8, 'O', (1,), 'C')),
+        Hostile(FROMBUFFER, (b'A' * 8, BYTE, (2**62, 4), 'C')),
+        Hostile(np.dtype, ('u1', False, True), (3, '|', None, None, None, 8, 8, 63)),
+    ],
+)
+@pytest.mark.parametrize('protocol', [2, 5])
+def test_a_pickle_cannot_make_an_array_of_its_own_kind(tmp_path, value, protocol):
+    """Several of these would read or write memory that is not theirs if numpy were called as the file says."""
+    folder, _ = cifar_tree(tmp_path)
+    labels = [0, 1, 2, 3]
+    for shape in (value, [value, Hostile(np.ndarray, (value, 'u1', b'A' * 8))]):
+        content = pickle.dumps({b'data': shape, b'labels': labels}, protocol=protocol)
+        (folder / 'test_batch').write_bytes(content)
+        with pytest.raises(InputError, match='test_batch'):
+            CIFAR10(tmp_path, split='test')
+
+
+def test_a_pickle_cannot_change_what_it_names(tmp_path):
+    # proto 2, GLOBAL numpy dtype, MARK NONE, {'_function': 1}, TUPLE, BUILD: state for the function itself
+    (tmp_path / 'x').write_bytes(b'\x80\x02cnumpy\ndtype\n(N}X\x09\0\0\0_functionK\x01stb.')
+    with pytest.raises(InputError, match='state'):
+        read_pickle(tmp_path / 'x')
+
+
+def python2_pickle(data):
+    """The bytes that python 2 and numpy 1.x wrote for the official archives: every str is a byte string."""
+
+    def text(content):
+        if len(content) < 256:
+            return b'U' + bytes([len(content)]) + content
+        return b'T' + struct.pack('<I', len(content)) + content
+
+    shape = b''.join(b'J' + struct.pack('<i', side) for side in data.shape) + b'\x86'
+    dtype = b'cnumpy\ndtype\n' + text(b'u1') + b'K\0K\1\x87R(K\3' + text(b'|') + b'NNNJ\xff\xff\xff\xff'
+    dtype += b'J\xff\xff\xff\xffK\0tb'
+    array = b'cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85' + text(b'b') + b'\x87R'
+    array += b'(K\1' + shape + dtype + (b'\x88' if data.flags.f_contiguous else b'\x89')
+    array += text(data.tobytes('A')) + b'tb'
+    return b'\x80\x02}(' + text(b'data') + array + text(b'labels') + b']K\7au.'
+
+
+@pytest.mark.parametrize('order', ['C', 'F'])
+def test_the_pickles_of_python_2_are_read(tmp_path, order):
+    data = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8).copy(order)
+    for content in (
+        python2_pickle(data),
+        *(pickle.dumps({b'data': data, b'labels': [7]}, protocol=p) for p in (2, 3, 4, 5)),
+        pickle.dumps({b'data': data, b'labels': [7]}, protocol=2).replace(b'numpy._core.', b'numpy.core.'),
+        pickle.dumps({b'data': data, b'labels': [7]}, protocol=2).replace(b'numpy.core.', b'numpy._core.'),
+    ):
+        (tmp_path / 'x').write_bytes(content)
+        result = read_pickle(tmp_path / 'x')
+        assert type(result[b'data']) is np.ndarray
+        assert np.array_equal(result[b'data'], data)
+        assert result[b'labels'] == [7]
+
+
 def test_damaged_or_missing_cifar(tmp_path):
     with pytest.raises(InputError, match='data_batch_1.*download=True'):
         CIFAR10(tmp_path)
@@ -256,3 +360,10 @@ def test_tiny_imagenet_names_a_bad_file(tmp_path):
     assert not list(tmp_path.glob('*.npy'))
     with pytest.raises(InputError, match='unpack'):
         TinyImageNet(tmp_path / 'elsewhere')
+
+
+def test_tiny_imagenet_limits_the_pixels(tmp_path, monkeypatch):
+    tiny_tree(tmp_path)
+    monkeypatch.setattr(decode, 'MAX_PIXELS', 64 * 64 - 1)
+    with pytest.raises(InputError, match='64x64 pixels are more than'):
+        TinyImageNet(tmp_path)

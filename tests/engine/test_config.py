@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openmixup.engine.config import find_config, load_config
-from openmixup.engine.hooks.summary import config_hash
+from openmixup.engine.resume import config_hash
 from openmixup.errors import InputError
 
 DIGITS = 'digits/resnet8_mixup_1xb50-30e_digits'

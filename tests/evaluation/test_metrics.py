@@ -77,3 +77,12 @@ def test_mistakes_are_refused():
         ClassificationMetric().update(torch.eye(3), torch.eye(3))
     with pytest.raises(InputError, match='topk'):
         ClassificationMetric(topk=(0,))
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_outputs_that_are_not_finite_are_told_in_one_sentence(value):
+    metric = ClassificationMetric()
+    metric.update(torch.eye(3), torch.tensor([0, 1, 2]))
+    metric.update(torch.full((2, 3), value), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="the network's outputs are not finite"):
+        metric.compute()

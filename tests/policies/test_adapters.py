@@ -1,3 +1,4 @@
+import copy
 import doctest
 import pickle
 
@@ -134,6 +135,20 @@ def test_collate_tells_the_epoch():
     collate.set_epoch(1)
     after, _ = collate(samples)
     assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize('start', ['fork', pytest.param('spawn', marks=pytest.mark.slow)])
+def test_workers_that_stay_are_told_the_epoch(start):
+    policy = RandomChoice([Mixup(pairing='derangement')], epochs=[(1, None)])
+    data = TensorDataset(torch.arange(8.0).view(-1, 1, 1, 1).expand(-1, 1, 4, 4), torch.arange(8))
+    collate = copy.deepcopy(MixCollate(policy, num_classes=8))
+    batches = DataLoader(
+        data, 4, collate_fn=collate, num_workers=1, persistent_workers=True, multiprocessing_context=start
+    )
+    assert all(target.max(1).values.eq(1).all() for _, target in batches)
+    collate.set_epoch(1)
+    assert collate.epoch == 1
+    assert all(target.max(1).values.lt(1).all() for _, target in batches)
 
 
 def test_collate_refuses_what_has_no_labels():

@@ -107,3 +107,15 @@ def test_the_limit_of_operators_is_an_argument():
 @pytest.mark.parametrize('policy', [CutMix(8.0, 'sample'), CutMix(0.05), Mixup(0.01), Mixup(9999)], ids=repr)
 def test_far_arguments_raise_no_false_alarm(policy):
     check_policy(policy, only=['lam_follows_its_law', 'every_pixel_has_its_turn'], raise_on_failure=True)
+
+
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+@pytest.mark.parametrize('alpha', [0.05, 1.0, 8.0])
+def test_a_drawn_label_of_a_clipped_or_empty_box_raises_no_false_alarm(alpha, per):
+    class Uncorrected(CutMix):
+        """CutMix whose label is the drawn lam."""
+
+        label = 'drawn'
+
+    only = ['label_equals_pixels', 'all_target_kinds_mix_alike', 'weights_follow_lam']
+    check_policy(Uncorrected(alpha, per), only=only, raise_on_failure=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -11,7 +12,7 @@ from torch import Generator, Tensor
 from openmixup.errors import InputError
 from openmixup.registry import TRANSFORMS
 
-__all__ = ['BatchTransform', 'Compose', 'check_range', 'pair', 'ship']
+__all__ = ['BatchTransform', 'Compose', 'check_range', 'pair']
 
 
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
@@ -30,13 +31,6 @@ def check_range(name: str, value: Sequence[float], upper: float = float('inf')) 
     return float(value[0]), float(value[1])
 
 
-def ship(drawn: Tensor, device: torch.device) -> Tensor:
-    """Bring drawn numbers to the device in one copy that the host does not wait for."""
-    if device.type == 'cuda':
-        drawn = drawn.pin_memory()
-    return drawn.to(device, non_blocking=True)
-
-
 class BatchTransform(ABC):
     """A function of a batch and a generator.
 
@@ -44,7 +38,13 @@ class BatchTransform(ABC):
     parameters; they are drawn on the CPU from the generator that the caller passes and from nothing else, so that the
     same generator state gives the same parameters on every device. The input is never changed in place, and nothing is
     read back from the device.
+
+    Attributes:
+        after_normalize: True: it works on normalised images, so that ``BatchPreprocessor`` applies it behind
+            :class:`Normalize`.
     """
+
+    after_normalize: ClassVar[bool] = False
 
     def __call__(self, images: Tensor, rng: Generator | None = None) -> Tensor:
         """Transform a batch.

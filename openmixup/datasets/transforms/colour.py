@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from openmixup.datasets.memory import check_choice
-from openmixup.datasets.transforms.base import BatchTransform, check_range, ship
+from openmixup.datasets.checks import check_choice
+from openmixup.datasets.transforms.base import BatchTransform, check_range
 from openmixup.datasets.transforms.boxes import draw_boxes
 from openmixup.errors import InputError
+from openmixup.policies.transfer import to_device
 from openmixup.registry import TRANSFORMS
 
 __all__ = ['Normalize', 'RandomErasing']
@@ -63,10 +64,12 @@ class RandomErasing(BatchTransform):
         prob: probability of a sample to be erased, 0 to 1.
         scale: least and greatest share of the image's area, 0 < low <= high <= 1.
         ratio: least and greatest width / height.
-        value: 'zero', or 'noise': standard normal numbers in floating-point images (put it behind ``Normalize``),
+        value: 'zero' (the mean of normalised images), or 'noise': standard normal numbers in floating-point images,
             uniform 0..255 in uint8 ones. One noise picture is drawn per batch; each sample reads it from its
-            own offset.
+            own offset. ``BatchPreprocessor`` applies it behind ``Normalize``.
     """
+
+    after_normalize = True
 
     def __init__(
         self,
@@ -89,7 +92,7 @@ class RandomErasing(BatchTransform):
         boxes, found = draw_boxes(n, frame, self.scale, self.ratio, rng, largest=(height - 1, width - 1))
         boxes *= (found & (torch.rand(n, generator=rng) < self.prob))[:, None]  # a box of height 0 erases nothing
         offset = torch.randint(0, height * width, (n, 1), generator=rng)
-        packed = ship(torch.cat([boxes, offset], 1), images.device)
+        (packed,) = to_device(images.device, torch.cat([boxes, offset], 1))
         top, left, h, w = packed[:, :4, None].unbind(1)
         row, column = (torch.arange(side, device=images.device) for side in frame)
         inside = ((row >= top) & (row < top + h))[:, None, :, None] & ((column >= left) & (column < left + w))[
@@ -112,6 +115,6 @@ class RandomErasing(BatchTransform):
             drawn = torch.randn(c, area, generator=rng).to(images.dtype)
         else:
             drawn = torch.randint(0, 256, (c, area), generator=rng, dtype=torch.uint8)
-        picture = ship(drawn.repeat(1, 2), images.device)
+        (picture,) = to_device(images.device, drawn.repeat(1, 2))
         runs = picture.as_strided((c, area, area), (2 * area, 1, 1))
         return runs.index_select(1, offset).view(c, n, height, width).transpose(0, 1)

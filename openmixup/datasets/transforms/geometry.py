@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from openmixup.datasets.memory import check_choice
-from openmixup.datasets.transforms.base import BatchTransform, check_range, pair, ship
+from openmixup.datasets.checks import check_choice
+from openmixup.datasets.transforms.base import BatchTransform, check_range, pair
 from openmixup.datasets.transforms.boxes import draw_boxes
 from openmixup.errors import InputError
+from openmixup.policies.transfer import to_device
 from openmixup.registry import TRANSFORMS
 
 __all__ = ['Pad', 'RandomCrop', 'RandomFlip', 'RandomResizedCrop', 'Resize']
@@ -21,7 +22,7 @@ def _pad(images: Tensor, padding: int, mode: str) -> Tensor:
     """Pad all four sides; also uint8, for which reflection is not implemented on every device."""
     n, c, h, w = images.shape
     if padding == 0:
-        return images.contiguous()
+        return images
     if mode == 'zero':
         padded = images.new_zeros(n, c, h + 2 * padding, w + 2 * padding)
         padded[:, :, padding : padding + h, padding : padding + w] = images
@@ -76,7 +77,7 @@ class RandomCrop(BatchTransform):
 
     def apply(self, images: Tensor, rng: Generator | None) -> Tensor:
         """Crop; (N, C, H, W) -> (N, C, *size), same type."""
-        padded = self.pad.apply(images, None)
+        padded = self.pad.apply(images, None).contiguous()  # reflection keeps the layout channels_last
         n, c, height, width = padded.shape
         h, w = self.size
         if h > height or w > width:
@@ -85,7 +86,7 @@ class RandomCrop(BatchTransform):
             )
         rng = self.need(rng)
         places = torch.stack([torch.randint(0, side + 1, (n,), generator=rng) for side in (height - h, width - w)])
-        top, left = ship(places, images.device)
+        top, left = to_device(images.device, *places)
         # every run of w values in the flat storage is a row of this view, so a window is h rows: copies of whole rows
         # are ten times faster than a gather of single pixels
         plane = torch.arange(n * c, device=images.device) * (height * width)
@@ -112,7 +113,7 @@ class RandomFlip(BatchTransform):
         """Flip; shape and type stay."""
         n = len(images)
         flipped = torch.rand(n, generator=self.need(rng)) < self.prob
-        source = ship(torch.arange(n) + n * flipped, images.device)
+        (source,) = to_device(images.device, torch.arange(n) + n * flipped)
         return torch.cat([images, images.flip(3)]).index_select(0, source)
 
 
@@ -156,7 +157,7 @@ class RandomResizedCrop(BatchTransform):
         height, width = images.shape[2:]
         boxes = self.draw(len(images), height, width, self.need(rng))
         pixels = images if images.is_floating_point() else images.float()
-        top, left, h, w = ship(boxes.t().to(torch.float32), images.device)[:, :, None].unbind(0)
+        top, left, h, w = to_device(images.device, *boxes.to(torch.float32)[:, :, None].unbind(1))
         # centres of the output pixels in units of the input's half sides, as align_corners=False reads them
         rows, columns = (
             (torch.arange(side, dtype=torch.float32, device=images.device) + 0.5) / side for side in self.size
