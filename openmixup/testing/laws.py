@@ -94,8 +94,10 @@ def lam_follows_its_law(policy: MixPolicy) -> str | None:
             drawn = [other.draw_lam(8, generator) for _ in range(DRAWS // 8)]
         lam = torch.cat(drawn)
         # A lam too small for the type of the weights is 0 there, but anything down to half the least number in fact.
-        least = torch.finfo(lam.dtype).tiny * torch.finfo(lam.dtype).eps / 2
+        eps = torch.finfo(lam.dtype).eps
+        least = torch.finfo(lam.dtype).tiny * eps / 2
         lam = lam.double().clamp_min(least).sort().values
+        lam[lam >= 1 - eps] = 1.0  # and the greatest number below 1 is anything up to it
         distance = float((_ecdf(lam) - _beta_cdf(lam, float(alpha))).abs().max())
         bound = KS_BOUND / math.sqrt(len(lam))
         require(

@@ -104,7 +104,9 @@ def test_the_limit_of_operators_is_an_argument():
         CHECKS['few_operators_are_launched'](policy, limit=0)
 
 
-@pytest.mark.parametrize('policy', [CutMix(8.0, 'sample'), CutMix(0.05), Mixup(0.01), Mixup(9999)], ids=repr)
+@pytest.mark.parametrize(
+    'policy', [CutMix(8.0, 'sample'), CutMix(0.05), CutMix(0.02), Mixup(0.01), Mixup(9999)], ids=repr
+)
 def test_far_arguments_raise_no_false_alarm(policy):
     check_policy(policy, only=['lam_follows_its_law', 'every_pixel_has_its_turn'], raise_on_failure=True)
 
