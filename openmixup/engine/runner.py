@@ -21,6 +21,7 @@ from torch import nn
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
+from openmixup.engine.data_checks import check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
 from openmixup.engine.loops import IterLoop, learner_of
@@ -158,40 +159,9 @@ class Runner(MMEngineRunner):
     def build_model(self, model: nn.Module | dict) -> nn.Module:
         """Build the learner; the number of classes comes from the data and is checked against an explicit one."""
         parts = [part for part in ('train', 'val', 'test') if getattr(self, f'_{part}_dataloader') is not None]
-        counts = {part: getattr(self.dataset(part), 'num_classes', None) for part in parts}
-        known = {part: count for part, count in counts.items() if count is not None}
-        names = {part: tuple(getattr(self.dataset(part), 'classes', ())) for part in parts}
-        self.classes = next((classes for classes in names.values() if classes), ())
-        if len(set(known.values())) > 1:
-            found = ', '.join(f'{part} {count}' for part, count in known.items())
-            raise InputError(f'the data sets have different numbers of classes ({found}): check their roots.')
-        for part, classes in names.items():
-            if classes and classes != self.classes:
-                odd = next(pair for pair in zip(self.classes, classes, strict=True) if pair[0] != pair[1])
-                raise InputError(
-                    f'the {part} data has other class names than the {parts[0]} data ({odd[1]!r} for {odd[0]!r}), so '
-                    'that labels would be confused: use the same class folders.'
-                )
-            if not hasattr(self.dataset(part), 'image_shape'):
-                raise InputError(
-                    f'{type(self.dataset(part)).__name__} has no image_shape: give it the attributes classes (names), '
-                    'num_classes and image_shape (C, H, W).'
-                )
-            if len(self.dataset(part)) < self.world_size:
-                raise InputError(
-                    f'the {part} data has {len(self.dataset(part))} samples for {self.world_size} processes: '
-                    'use fewer processes.'
-                )
-        if known and isinstance(model, dict):
-            count = next(iter(known.values()))
-            head = model['head']
-            if head.get('num_classes') is None:
-                head['num_classes'] = count
-            elif head['num_classes'] != count:
-                raise InputError(
-                    f'model.head.num_classes={head["num_classes"]}, but the data has {count} classes: '
-                    'correct it, or set None to take the number from the data.'
-                )
+        count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
+        if count is not None and isinstance(model, dict):
+            set_classes(model['head'], count)
         return model if isinstance(model, nn.Module) else MODELS.build(model)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

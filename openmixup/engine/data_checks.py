@@ -1,0 +1,57 @@
+"""What must fit between the data sets, the head and the processes, before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+from openmixup.errors import InputError
+
+__all__ = ['check_data', 'set_classes']
+
+
+def check_data(datasets: Mapping[str, Any], world_size: int) -> tuple[int | None, tuple[str, ...]]:
+    """Number of classes and class names that all data sets share.
+
+    Args:
+        datasets: by the part of the run that they serve: 'train', 'val', 'test'.
+        world_size: processes among which each is divided.
+
+    Raises:
+        InputError: they have different classes, one says nothing of its images, or is smaller than the processes.
+    """
+    for part, dataset in datasets.items():
+        if not hasattr(dataset, 'image_shape'):
+            raise InputError(
+                f'{type(dataset).__name__} has no image_shape: give it the attributes classes (names), num_classes and '
+                'image_shape (C, H, W).'
+            )
+        if len(dataset) < world_size:
+            raise InputError(f'the {part} data has {len(dataset)} samples for {world_size} processes: use fewer.')
+    counts = {part: getattr(dataset, 'num_classes', None) for part, dataset in datasets.items()}
+    known = {part: count for part, count in counts.items() if count is not None}
+    if len(set(known.values())) > 1:
+        found = ', '.join(f'{part} {count}' for part, count in known.items())
+        raise InputError(f'the data sets have different numbers of classes ({found}): check their roots.')
+    names = {part: tuple(getattr(dataset, 'classes', ())) for part, dataset in datasets.items()}
+    first, shared = next(((part, classes) for part, classes in names.items() if classes), ('', ()))
+    for part, classes in names.items():
+        if classes and classes != shared:
+            one, other = next((a, b) for a, b in zip_longest(shared, classes) if a != b)
+            raise InputError(
+                f'the {part} data has other class names than the {first} data ({other!r} for {one!r}), so that labels '
+                'would be confused: use the same class folders.'
+            )
+    return next(iter(known.values()), None), shared
+
+
+def set_classes(head: dict[str, Any], count: int) -> None:
+    """Fill the number of classes of a head's config from the data, or check it against them."""
+    if head.get('num_classes') is None:
+        head['num_classes'] = count
+    elif head['num_classes'] != count:
+        raise InputError(
+            f'model.head.num_classes={head["num_classes"]}, but the data has {count} classes: '
+            'correct it, or set None to take the number from the data.'
+        )
