@@ -133,6 +133,12 @@ class MixClassifier(BaseModel):
         Keys that contain ``loss`` are summed and differentiated; ``agreement`` is for the log.
         """
         plan = self.policy(Batch(inputs, labels, target=self.target), self.context)
+        asked = [name for view in plan.views for name in view.read]
+        if asked:
+            raise InputError(
+                f'{type(plan.chosen).__name__} wants to read {", ".join(asked)} of the forward pass, but MixClassifier '
+                'returns logits only: choose another policy.'
+            )
         outputs = tuple(self.student(view.inputs, tap=view.tap, head=view.head) for view in plan.views)
         plan = self.policy.finish(plan, outputs, self.context)
         sources = plan.batch.source_labels
@@ -147,6 +153,7 @@ class MixClassifier(BaseModel):
         if self.target == 'class':
             terms['agreement'] = agreement(outputs[0].logits, sources, plan.views[0].mixture)
         self.last_plan = plan
+        # the key must say "loss" to be summed, and must not be that of a view
         return terms | {f'loss_{name.removeprefix("loss_")}_term': term for name, term in plan.losses.items()}
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -165,6 +165,11 @@ def test_what_cannot_work_is_refused_when_it_is_built(arguments, message):
         learner(**arguments)
 
 
+def test_a_view_that_would_read_more_than_logits_is_refused():
+    with pytest.raises(InputError, match='Fixed wants to read attention'):
+        learner(Fixed((View(IMAGES, mixture(), read=('attention',)),))).loss(IMAGES, LABELS)
+
+
 def test_a_head_without_a_number_of_classes_is_refused():
     with pytest.raises(InputError, match='num_classes=None: expected a number of classes'):
         MixClassifier({'type': 'ThreeLayers'}, {'type': 'LinearHead', 'num_classes': None})
