@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from openmixup.errors import InputError
-from openmixup.models.student import Student
-from openmixup.policies import Batch, Context, MixPolicy, Mixture, Plan
-from openmixup.registry import MODELS, POLICIES
+from openmixup.errors import InputError, did_you_mean
+from openmixup.models.attention import check_attention, describe
+from openmixup.models.probe import Probe
+from openmixup.models.student import READABLE, Output, Student
+from openmixup.models.teacher import Teacher
+from openmixup.policies import Batch, Context, MixPolicy, Mixture, Network, Plan
+from openmixup.registry import MODELS, POLICIES, accepted_arguments
 
 __all__ = ['MixClassifier']
 
-PROVIDES = ('pixels', 'tap')
+PROVIDES = ('pixels', 'features', 'attention', 'cam', 'input_grad', 'tap', 'teacher', 'bank')
 
 
 @MODELS.register_module()
@@ -29,13 +33,14 @@ class MixClassifier(BaseModel):
     Args:
         backbone: config of a backbone, (N, C, H, W) to (N, num_features).
         head: config of the head; ``in_features`` is filled from the backbone.
-        policy: config of the mixing policy.
+        policy: config of the mixing policy. Learned parts of it are trained along.
         loss: config of the loss, one value per sample from (logits, labels, mixture).
         data_preprocessor: config of what turns a loaded batch into the network's input.
-        teacher: ``dict(decay=0.999)`` for a copy of the network whose weights are an exponential moving average of the
-            student's (``teacher = decay * teacher + (1 - decay) * student`` after each optimizer step); None: no copy.
+        teacher: arguments of :class:`openmixup.models.teacher.Teacher`, ``dict(decay=0.999)``, for a copy of the
+            network whose weights are a moving average of the student's; None: no copy.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
         channels_last: run the network in the NHWC memory format.
+        compile: compile the backbone with ``torch.compile``; passes that change or read hidden tensors stay eager.
 
     Attributes:
         context: seed, step and streams of the next training step; set by the loop.
@@ -52,6 +57,7 @@ class MixClassifier(BaseModel):
         teacher: dict | None = None,
         target: str = 'class',
         channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         if data_preprocessor is not None and not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build(data_preprocessor)
@@ -64,43 +70,63 @@ class MixClassifier(BaseModel):
                 f'the head has num_classes={head.get("num_classes")!r}: expected a number of classes; '
                 'a training run fills it from the data set, elsewhere give it in the config.'
             )
-        classifier = MODELS.build({'in_features': network.num_features, **head})
-        self.student = Student(network, {'main': classifier}, channels_last)
         self.policy: MixPolicy = POLICIES.build(policy)
+        build_head: Callable[[], nn.Module] = lambda: MODELS.build({'in_features': network.num_features, **head})  # noqa: E731
+        heads = {name: build_head() for name in ('main', *self.policy.heads)}
+        self.student = Student(network, heads, channels_last)
         self.criterion = MODELS.build(loss)
         self.target = target
         self.context = Context()
         self.last_plan: Plan | None = None
-        missing = [need for need in self.policy.needs if need not in PROVIDES]
-        if missing:
-            raise InputError(
-                f'{type(self.policy).__name__} needs {", ".join(missing)}, which MixClassifier does not provide '
-                f'(it provides {", ".join(PROVIDES)}): choose another policy.'
-            )
-        self.teacher, self.teacher_decay = self._build_teacher(teacher)
+        self.teacher = None if teacher is None else Teacher(self.student, **_teacher_arguments(teacher))
+        self._check_needs()
+        self._bind(network, head['num_classes'])
+        # frozen networks of the policy: no sub-modules, since they are neither trained nor saved
+        self._guides = {'guides': {name: _guide(name, config) for name, config in self.policy.networks.items()}}
+        if compile:
+            self.student.compile_backbone()
 
-    def _build_teacher(self, teacher: dict | None) -> tuple[Student | None, float]:
-        if teacher is None:
-            return None, 0.0
-        decay = teacher.get('decay', 0.999)
-        unknown = sorted(set(teacher) - {'decay'})
+    def _check_needs(self) -> None:
+        name = type(self.policy).__name__
+        unknown = [need for need in self.policy.needs if need not in PROVIDES]
         if unknown:
-            raise InputError(f'teacher has no argument {unknown[0]!r} (it takes decay).')
-        if not isinstance(decay, int | float) or not 0 <= decay <= 1:
-            raise InputError(f'teacher=dict(decay={decay!r}): expected a number from 0 to 1.')
-        copied = copy.deepcopy(self.student).requires_grad_(False)
-        return copied, float(decay)
+            raise InputError(
+                f'{name} needs {", ".join(unknown)}, which MixClassifier does not provide (it provides '
+                f'{", ".join(PROVIDES)}): choose another policy.'
+            )
+        if 'teacher' in self.policy.needs and self.teacher is None:
+            raise InputError(
+                f'{name} needs a momentum teacher, but the model has none: add model.teacher=dict(decay=0.999).'
+            )
+        if 'attention' in self.policy.needs:
+            check_attention(self.student.backbone, name)
 
-    @torch.no_grad()
+    def _bind(self, backbone: Any, num_classes: int) -> None:
+        """Let the policy look at the network; what has no hidden stages to show is refused only if they matter."""
+        looks = any(
+            type(module).bind is not MixPolicy.bind for module in self.policy.modules() if isinstance(module, MixPolicy)
+        )
+        if not looks:
+            return
+        try:
+            stages, channels, dims = backbone.stages, backbone.channels, backbone.channel_dims
+        except InputError:
+            if {'tap', 'features', 'teacher'} & set(self.policy.needs):
+                raise
+            stages, channels, dims = (), (), ()
+        self.policy.bind(
+            Network(num_classes, backbone.num_features, stages, channels, dims, self.target, describe(backbone))
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixClassifier:
+        for guide in self._guides['guides'].values():
+            guide._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
     def update_teacher(self) -> None:
-        """One step of the moving average: weights are averaged, buffers (BatchNorm statistics) are copied."""
+        """One step of the teacher towards the student; to be called after each optimizer step."""
         assert self.teacher is not None
-        there: list[Tensor] = list(self.teacher.parameters())
-        here: list[Tensor] = list(self.student.parameters())
-        torch._foreach_lerp_(there, here, 1 - self.teacher_decay)
-        buffers = list(self.teacher.buffers())
-        if buffers:
-            torch._foreach_copy_(buffers, list(self.student.buffers()))
+        self.teacher.update(self.student, self.context.progress)
 
     def train(self, mode: bool = True) -> MixClassifier:
         """Set the mode of all parts; the teacher always stays in eval mode."""
@@ -109,38 +135,66 @@ class MixClassifier(BaseModel):
             self.teacher.eval()
         return self
 
-    def forward(self, inputs: Tensor, labels: Tensor | None = None, mode: str = 'tensor') -> Any:
+    def forward(
+        self,
+        inputs: Tensor,
+        labels: Tensor | None = None,
+        bank_inputs: Tensor | None = None,
+        bank_labels: Tensor | None = None,
+        mode: str = 'tensor',
+    ) -> Any:
         """Logits (N, C), loss terms by name, or logits by branch.
 
         Args:
             inputs: (N, C, H, W), normalised.
             labels: as said by ``target``; needed for ``mode='loss'``.
+            bank_inputs: (M, C, H, W) images of a second loader, which a policy may take partners from.
+            bank_labels: their labels.
             mode: 'tensor', 'loss' or 'predict'.
         """
         if mode == 'loss':
             if labels is None:
                 raise InputError("mode='loss' needs labels: the batch has none.")
-            return self.loss(inputs, labels)
+            bank = None if bank_inputs is None else Batch(bank_inputs, bank_labels, target=self.target)
+            return self.loss(inputs, labels, bank)
         if mode == 'predict':
             return self.predict(inputs)
         if mode == 'tensor':
             return self.student(inputs).logits
         raise InputError(f"mode={mode!r}: expected 'tensor', 'loss' or 'predict'.")
 
-    def loss(self, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def plan(self, inputs: Tensor, labels: Tensor, bank: Batch | None = None) -> tuple[Plan, Context]:
+        """What the policy makes of a batch, and the context that it saw."""
+        if bank is None and 'bank' in self.policy.needs:
+            raise InputError(
+                f'{type(self.policy).__name__} takes partners from a second loader, but the batch has none: '
+                'add train_dataloader.bank=dict(...).'
+            )
+        preprocessor = self.data_preprocessor
+        context = replace(
+            self.context, probe=self.probe(), criterion=self.criterion,
+            mean=tuple(getattr(preprocessor, 'mean', ())), std=tuple(getattr(preprocessor, 'std', ())),
+        )  # fmt: skip
+        return self.policy(Batch(inputs, labels, bank, self.target), context), context
+
+    def probe(self) -> Probe:
+        """A read-only look at the networks, for one batch."""
+        networks = {'student': self.student, **self._guides['guides']}
+        by_batch: tuple[str, ...] = ()
+        if self.teacher is not None:
+            networks['teacher'] = self.teacher.network
+            by_batch = ('teacher',) if self.teacher.bn == 'batch' else ()
+        return Probe(networks, self.criterion, by_batch)
+
+    def loss(self, inputs: Tensor, labels: Tensor, bank: Batch | None = None) -> dict[str, Tensor]:
         """Loss terms of one training step, and the share of the mixture that the network recognised.
 
-        Keys that contain ``loss`` are summed and differentiated; ``agreement`` is for the log.
+        Keys that contain ``loss`` are summed and differentiated; ``agreement`` is for the log: the first trained view
+        of several sources, else the first view.
         """
-        plan = self.policy(Batch(inputs, labels, target=self.target), self.context)
-        asked = [name for view in plan.views for name in view.read]
-        if asked:
-            raise InputError(
-                f'{type(plan.chosen).__name__} wants to read {", ".join(asked)} of the forward pass, but MixClassifier '
-                'returns logits only: choose another policy.'
-            )
-        outputs = tuple(self.student(view.inputs, tap=view.tap, head=view.head) for view in plan.views)
-        plan = self.policy.finish(plan, outputs, self.context)
+        plan, context = self.plan(inputs, labels, bank)
+        outputs = self.run_views(plan)
+        plan = self.policy.finish(plan, outputs, context)
         sources = plan.batch.source_labels
         terms: dict[str, Tensor] = {}
         for view, output in zip(plan.views, outputs, strict=True):
@@ -150,11 +204,33 @@ class MixClassifier(BaseModel):
             term = term if view.share == 1 else view.share * term
             key = f'loss_{view.head}'
             terms[key] = terms[key] + term if key in terms else term
-        if self.target == 'class':
-            terms['agreement'] = agreement(outputs[0].logits, sources, plan.views[0].mixture)
+        if plan.batch.target == 'class':
+            shown = max(range(len(plan.views)), key=lambda i: (_is_mixed(plan, i), -i))
+            terms['agreement'] = agreement(outputs[shown].logits, sources, plan.views[shown].mixture)
         self.last_plan = plan
         # the key must say "loss" to be summed, and must not be that of a view
         return terms | {f'loss_{name.removeprefix("loss_")}_term': term for name, term in plan.losses.items()}
+
+    def run_views(self, plan: Plan) -> tuple[Output, ...]:
+        """One output for each view: a pass each, or one for all of a joined plan."""
+        for view in plan.views:
+            unknown = [name for name in view.read if name not in READABLE]
+            if unknown:
+                raise InputError(
+                    f'{type(plan.chosen).__name__} wants to read {", ".join(unknown)} of the forward pass, but '
+                    f'MixClassifier returns {", ".join(READABLE)}: choose another policy.'
+                )
+        if not plan.join or len(plan.views) < 2:
+            return tuple(self.student(view.inputs, view.tap, view.head, view.read) for view in plan.views)
+        first = plan.views[0]
+        if any(view.tap is not None or view.head != first.head for view in plan.views):
+            raise InputError(
+                f'{type(plan.policy).__name__} joins views with a change of a hidden stage or with several heads: '
+                'views in one forward pass share all of it.'
+            )
+        read = tuple(dict.fromkeys(name for view in plan.views for name in view.read))
+        joined = self.student(torch.cat([view.inputs for view in plan.views]), None, first.head, read)
+        return split_output(joined, [len(view.inputs) for view in plan.views])
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the loss terms, and what the log keeps of them; all are scalars already."""
@@ -162,9 +238,48 @@ class MixClassifier(BaseModel):
         return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
 
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """(N, C) logits by branch: 'student', and 'teacher' if there is one."""
-        branches = {'student': self.student, 'teacher': self.teacher}
-        return {name: network(inputs).logits for name, network in branches.items() if network is not None}
+        """(N, C) logits by branch.
+
+        'student' is the student's main head, 'teacher' the teacher's; further heads have their own name behind it, as
+        'student/mix' and 'teacher/mix'.
+        """
+        networks = {'student': self.student} | ({} if self.teacher is None else {'teacher': self.teacher.network})
+        return {
+            name if head == 'main' else f'{name}/{head}': logits
+            for name, network in networks.items()
+            for head, logits in network.logits(inputs).items()
+        }
+
+
+def _teacher_arguments(teacher: dict) -> dict[str, Any]:
+    accepted = [name for name in accepted_arguments(Teacher) or () if name != 'student']
+    for name in teacher:
+        if name not in accepted:
+            takes = ', '.join(sorted(accepted))
+            raise InputError(f'teacher has no argument {name!r}{did_you_mean(name, accepted)} (it takes {takes}).')
+    return dict(teacher)
+
+
+def _guide(name: str, config: dict) -> Student:
+    """A frozen network of a policy, in eval mode."""
+    try:
+        return Student(MODELS.build(config), {}).requires_grad_(False).eval()
+    except InputError as error:
+        raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
+
+
+def _is_mixed(plan: Plan, place: int) -> bool:
+    view = plan.views[place]
+    return view.share != 0 and view.mixture.index.shape[1] > 1
+
+
+def split_output(joined: Output, sizes: list[int]) -> tuple[Output, ...]:
+    """The output of a joined pass as one for each view, of ``sizes`` samples."""
+    parts = [
+        [None] * len(sizes) if value is None else value.split(sizes)
+        for value in (joined.logits, joined.attention, joined.features)
+    ]
+    return tuple(Output(*part) for part in zip(*parts, strict=True))
 
 
 @torch.no_grad()

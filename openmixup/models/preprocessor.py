@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
@@ -49,32 +48,39 @@ class BatchPreprocessor(BaseDataPreprocessor):
         self.test_transforms = tuple(_single(TRANSFORMS.build(transform) for transform in test))
 
     def forward(self, data: dict[str, Tensor], training: bool = False) -> dict[str, Tensor]:
-        """The batch with ``inputs`` as normalised float32 (N, C, H, W) on the device.
+        """The batch with ``inputs`` as normalised float32 (N, C, H, W) on the device, and ``bank_inputs`` alike.
 
         Args:
-            data: ``inputs`` uint8 (N, C, h, w) and ``labels``.
+            data: ``inputs`` uint8 (N, C, h, w) and ``labels``; from a second loader also ``bank_inputs`` (M, C, h, w)
+                and ``bank_labels``.
             training: which transforms; random ones draw from the stream of the context's seed, step and rank, and
-                of the number of the call where one context serves several.
+                of the number of the call where one context serves several. The bank has a stream of its own.
         """
         batch = {key: value.to(self.device, non_blocking=True) for key, value in data.items()}
-        images = batch['inputs']
+        transforms = self.train_transforms if training else self.test_transforms
+        key = self._key() if transforms else ()
+        batch['inputs'] = self._images(batch['inputs'], transforms, key)
+        if 'bank_inputs' in batch:
+            batch['bank_inputs'] = self._images(batch['bank_inputs'], transforms, (*key, 'bank'))
+        return batch
+
+    def _images(self, images: Tensor, transforms: Sequence[Callable], key: tuple[int | str, ...]) -> Tensor:
+        """Images (N, C, h, w) uint8, transformed with draws of the stream ``key`` and normalised."""
         if images.shape[1] != len(self.mean):
             raise InputError(
                 f'images have {images.shape[1]} channels, but the data_preprocessor has mean for {len(self.mean)}: '
                 'give one mean and std per channel.'
             )
-        transforms = self.train_transforms if training else self.test_transforms
-        rng = self._rng() if transforms else None
+        rng = keyed_generator(*key) if transforms else None
         before = [transform for transform in transforms if not getattr(transform, 'after_normalize', False)]
         after = [transform for transform in transforms if getattr(transform, 'after_normalize', False)]
         for transform in (*before, self.normalize, *after):
             images = transform(images, rng)
-        batch['inputs'] = images
-        return batch
+        return images
 
-    def _rng(self) -> torch.Generator:
+    def _key(self) -> tuple[int | str, ...]:
         if self._counted is not self.context:
             self._counted, self._calls = self.context, 0
         again = (self._calls,) if self._calls else ()
         self._calls += 1
-        return keyed_generator(self.context.seed, 'augment', self.context.step, self.context.rank, *again)
+        return (self.context.seed, 'augment', self.context.step, self.context.rank, *again)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from openmixup.errors import InputError
+from openmixup.models.attention import attention_module, record_attention
 from openmixup.models.backbones import Backbone
+from openmixup.models.backbones.base import channel_dim, token_grid
 from openmixup.policies import Tap
 
-__all__ = ['Output', 'Student']
+__all__ = ['READABLE', 'Output', 'Student']
+
+READABLE = ('attention', 'features')
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +27,14 @@ class Output:
 
     Args:
         logits: (N, num_classes).
+        attention: (N, heads, h, w) attention of the class token to the patches in the last block, a softmax over all
+            tokens, without gradient; None unless asked for.
+        features: (N, C, h, w) last feature map, with gradient; None unless asked for.
     """
 
     logits: Tensor
+    attention: Tensor | None = None
+    features: Tensor | None = None
 
 
 class Student(nn.Module):
@@ -38,24 +51,75 @@ class Student(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict(heads)
         self.channels_last = channels_last
+        self._compiled: Any = None
         if channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor, tap: Tap | None = None, head: str = 'main') -> Output:
+    def compile_backbone(self) -> None:
+        """Compile plain passes; those with a tap, or that return more than logits, stay as they are."""
+        self._compiled = torch.compile(self.backbone)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == '_compiled':  # the compiled backbone is a module; as a child it would be in the state twice
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def vectors(self, images: Tensor) -> Tensor:
+        """(N, num_features) of ``images`` (N, C, H, W), in the memory format that was chosen."""
+        network = self._compiled or self.backbone
+        return network(self.laid_out(images))
+
+    def laid_out(self, images: Tensor) -> Tensor:
+        """``images`` in the memory format that was chosen."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def logits(self, images: Tensor) -> dict[str, Tensor]:
+        """(N, num_classes) of each head, from one pass."""
+        vectors = self.vectors(images)
+        return {name: head(vectors) for name, head in self.heads.items()}
+
+    def forward(self, images: Tensor, tap: Tap | None = None, head: str = 'main', read: Sequence[str] = ()) -> Output:
         """One pass.
 
         Args:
             images: (N, C, H, W).
             tap: replaces the output of one of ``backbone.stages`` on the way, in this pass only.
             head: the head that makes the logits.
+            read: what to return besides: 'attention', 'features'.
         """
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        if tap is None:
-            return Output(self.heads[head](self.backbone(images)))
-        stage = self.backbone.get_submodule(self.backbone.stages[tap.stage])
-        handle = stage.register_forward_hook(lambda module, args, output: tap.function(output))
+        if tap is None and not read:
+            return Output(self.heads[head](self.vectors(images)))
+        found: dict[str, Tensor] = {}
+        with self._hooks(tap, read, found):
+            features = self.backbone.features(self.laid_out(images))
+            logits = self.heads[head](self.backbone.pool(features))
+        size = images.shape[-2:]
+        attention = found.get('attention')
+        if attention is not None:
+            patches = attention[:, :, self.backbone.prefix_tokens :]
+            attention = patches.unflatten(2, token_grid(patches.shape[2], size))
+        last = self.last_map(features, size) if 'features' in read else None
+        return Output(logits, attention, last)
+
+    def last_map(self, features: Tensor, size: Sequence[int]) -> Tensor:
+        """(N, C, h, w) of what ``backbone.features`` gave for images of ``size`` (H, W)."""
+        width = (self.backbone.expected_channels or (0,))[-1]
+        return self.backbone.to_map(features, channel_dim(features.shape, width), size)
+
+    @contextmanager
+    def _hooks(self, tap: Tap | None, read: Sequence[str], found: dict[str, Tensor]) -> Iterator[None]:
+        handles = []
+        if tap is not None:
+            stage = self.backbone.get_submodule(self.backbone.stages[tap.stage])
+            handles.append(stage.register_forward_hook(lambda module, args, output: tap.function(output)))
+        if 'attention' in read:
+            module = attention_module(self.backbone)
+            if module is None:
+                raise InputError(f'{type(self.backbone).__name__} has no class-token attention that can be read.')
+            handles.append(record_attention(module, lambda row: found.__setitem__('attention', row)))
         try:
-            return Output(self.heads[head](self.backbone(images)))
+            yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()

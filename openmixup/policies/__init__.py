@@ -11,7 +11,7 @@ from typing import Any
 
 from openmixup.policies.base import MaskPolicy, MixPolicy, PairPolicy
 from openmixup.policies.compose import RandomChoice, Vanilla
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Mixture, Plan, Tap, View
 from openmixup.registry import POLICIES
 
@@ -19,8 +19,8 @@ for _module in pkgutil.walk_packages(__path__, f'{__name__}.'):
     importlib.import_module(_module.name)
 
 __all__ = [
-    'Batch', 'Context', 'MaskPolicy', 'MixPolicy', 'Mixture', 'PairPolicy', 'Plan', 'RandomChoice', 'Tap', 'Vanilla',
-    'View',
+    'Batch', 'Context', 'MaskPolicy', 'MixPolicy', 'Mixture', 'Network', 'PairPolicy', 'Plan', 'RandomChoice', 'Tap',
+    'Vanilla', 'View',
 ]  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.policies.context import LIBRARY, Context
+from openmixup.policies.context import LIBRARY, Context, Network
 from openmixup.policies.masks import Boxes
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
@@ -30,12 +30,16 @@ class MixPolicy(nn.Module):
         label: what the weights equal: 'pixels' the measured share of each source, 'drawn' the drawn lam, 'semantic' a
             rule of the paper.
         normalised: False if the weights of a sample need not sum to one.
+        heads: classifier heads that it wants beside 'main'.
+        operators: most operators that one plan launches on the device of the images.
         paper: link to the source.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     label: ClassVar[str] = 'pixels'
     normalised: ClassVar[bool] = True
+    heads: ClassVar[tuple[str, ...]] = ()
+    operators: ClassVar[int] = 12
     paper: ClassVar[str] = ''
 
     def __init__(self) -> None:
@@ -45,6 +49,32 @@ class MixPolicy(nn.Module):
     def rate(self) -> float:
         """Probability that a batch is mixed at all."""
         return 1.0
+
+    @property
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """Configs of frozen networks that it looks at, by the name that it gives the probe; the learner builds them."""
+        return {}
+
+    @property
+    def sometimes_unused(self) -> bool:
+        """Whether some steps leave learned parts without a gradient, which distributed training must know."""
+        return False
+
+    def bind(self, network: Network) -> None:
+        """Check the network and build learned parts for it; called when the model is built.
+
+        Called again with an equal network, what was built is kept.
+
+        Raises:
+            InputError: the network lacks what the policy needs.
+        """
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """History of this process, which a checkpoint keeps for each process; it is no buffer, which ranks share."""
+        return {}
+
+    def load_rank_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what :meth:`rank_state` gave."""
 
     def forward(self, batch: Batch, ctx: Context) -> Plan:
         """The plan of one step. In eval mode and for a batch of one nothing is mixed."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Plan
 from openmixup.registry import POLICIES
 
@@ -81,13 +81,50 @@ class RandomChoice(MixPolicy):
         shares = self.shares(0)
         if shares is None:
             return 0.0
-        rates = [policy.rate for policy in self.policies if isinstance(policy, MixPolicy)]
+        rates = [policy.rate for policy in self._members()]
         return sum(share * rate for share, rate in zip(shares.tolist(), rates, strict=True))
 
     @property
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         """What any member needs."""
-        return tuple(dict.fromkeys(need for policy in self.policies for need in policy.needs))  # type: ignore[union-attr]
+        return tuple(dict.fromkeys(need for policy in self._members() for need in policy.needs))
+
+    @property
+    def heads(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The heads that any member wants."""
+        return tuple(dict.fromkeys(head for policy in self._members() for head in policy.heads))
+
+    @property
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """The frozen networks of all members."""
+        return {name: config for policy in self._members() for name, config in policy.networks.items()}
+
+    @property
+    def sometimes_unused(self) -> bool:
+        """Learned parts get no gradient while another member is chosen."""
+        learned = any(parameter.requires_grad for parameter in self.parameters()) or bool(self.heads)
+        return learned and (len(self.policies) > 1 or any(policy.sometimes_unused for policy in self._members()))
+
+    def bind(self, network: Network) -> None:
+        """Let each member look at the network."""
+        for policy in self._members():
+            policy.bind(network)
+
+    def rank_state(self) -> dict[str, Tensor]:
+        """The members' histories, by their places."""
+        states = enumerate(policy.rank_state() for policy in self._members())
+        return {f'{place}.{name}': value for place, state in states for name, value in state.items()}
+
+    def load_rank_state(self, state: dict[str, Tensor]) -> None:
+        """Give each member its history back."""
+        for place, policy in enumerate(self._members()):
+            start = f'{place}.'
+            policy.load_rank_state(
+                {name.removeprefix(start): value for name, value in state.items() if name.startswith(start)}
+            )
+
+    def _members(self) -> list[MixPolicy]:
+        return [policy for policy in self.policies if isinstance(policy, MixPolicy)]
 
     def shares(self, epoch: int) -> torch.Tensor | None:
         """(members,) probabilities in ``epoch``; None if no member takes part."""

@@ -10,9 +10,48 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
+from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 
-__all__ = ['LIBRARY', 'Context']
+__all__ = ['LIBRARY', 'Context', 'Network']
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a policy may know of the network when the model is built; :meth:`MixPolicy.bind` gets it.
+
+    Args:
+        num_classes: number of logits.
+        num_features: length of the pooled vector that the heads get.
+        stages: names of the hidden stages, in the order in which they run.
+        channels: number of channels of each stage's output.
+        channel_dims: where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and for
+            (N, tokens, C).
+        target: kind of the labels: 'class', 'soft' or 'multilabel'.
+        name: of the backbone, for messages.
+    """
+
+    num_classes: int
+    num_features: int
+    stages: tuple[str, ...]
+    channels: tuple[int, ...]
+    channel_dims: tuple[int, ...]
+    target: str = 'class'
+    name: str = 'the network'
+
+    def stage(self, index: int, policy: str) -> int:
+        """``index`` counted from 0; a negative one counts from the last stage.
+
+        Raises:
+            InputError: there is no such stage.
+        """
+        count = len(self.stages)
+        if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
+            known = ', '.join(f'{i} {name}' for i, name in enumerate(self.stages)) or 'none'
+            raise InputError(
+                f'{policy} asks for stage {index!r} of {self.name}, which has the stages {known}: choose one of these.'
+            )
+        return index % count
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +65,9 @@ class Context:
         epoch: epochs completed, for compositions that change over time.
         progress: share of the run that is done, in [0, 1]; schedules are closed forms of it.
         probe: read-only access to the network, for policies that ask for it in ``needs``.
-        criterion: the learner's loss, for policies with terms of their own.
+        criterion: the learner's loss, for policies with terms of their own: (logits, labels, mixture) to (N,).
+        mean: what was subtracted from the images, per channel, in units of the [0, 1] pixel range; () if not known.
+        std: what they were divided by after that, in the same units; () if not known.
         generator: replaces the keyed streams, for use outside a run.
     """
 
@@ -37,6 +78,8 @@ class Context:
     progress: float = 0.0
     probe: Any = None
     criterion: Any = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     generator: torch.Generator | None = None
 
     @cached_property

@@ -155,7 +155,8 @@ class View:
         mixture: of what the inputs (or the tapped features) are made; gives the targets.
         lazy_masks: makes :attr:`masks`; only pictures and label methods ask for them.
         tap: a hidden stage to change on the way.
-        read: what this forward pass must return beside logits: 'attention', 'features', ...
+        read: what this forward pass must return beside logits: 'attention' (of the class token to the patches, in the
+            last block), 'features' (the last map).
         head: name of the classifier head.
         share: weight of this view's loss; 0 means forward only.
     """
@@ -184,6 +185,7 @@ class Plan:
         policy: the policy that made the plan.
         losses: auxiliary loss terms by name, already weighted.
         inner: of a policy around another one: the plan of that one, which its ``finish`` needs.
+        join: all views go through the network in one pass, as one batch for its BatchNorm.
     """
 
     batch: Batch
@@ -191,6 +193,7 @@ class Plan:
     policy: MixPolicy
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     inner: Plan | None = None
+    join: bool = False
 
     @property
     def chosen(self) -> MixPolicy:

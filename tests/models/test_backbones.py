@@ -13,14 +13,14 @@ from openmixup.registry import MODELS
 VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2, 'embed_dim': 24, 'num_heads': 2}
 # name: (config, side of the pictures, number of stages)
 SMALL = {
-    'resnet18-cifar': ({'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifar'}, 32, 5),
-    'resnet10t-gray': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'in_channels': 1}, 32, 5),
+    'resnet18-cifar': ({'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifar'}, 32, 4),
+    'resnet10t-gray': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'in_channels': 1}, 32, 4),
     'densenet-cifar': (
         {
             'type': 'TimmBackbone', 'model': 'densenet121', 'stem': 'cifar',
             'options': {'growth_rate': 4, 'block_config': (1, 1, 1, 1)},
         },
-        32, 5,
+        32, 4,
     ),
     'convnext-cifar': (
         {
@@ -29,7 +29,7 @@ SMALL = {
         },
         32, 4,
     ),
-    'mobilenetv3': ({'type': 'TimmBackbone', 'model': 'mobilenetv3_small_050'}, 32, 5),
+    'mobilenetv3': ({'type': 'TimmBackbone', 'model': 'mobilenetv3_small_050'}, 32, 4),
     'vit': ({'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': VIT}, 32, 2),
     'vit-mean': (
         {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': VIT, 'global_pool': 'avg'}, 32, 2,
@@ -45,7 +45,7 @@ SMALL = {
         },
         32, 4,
     ),
-    'resnet10t-catavgmax': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'global_pool': 'catavgmax'}, 32, 5),
+    'resnet10t-catavgmax': ({'type': 'TimmBackbone', 'model': 'resnet10t', 'global_pool': 'catavgmax'}, 32, 4),
     'torchvision-resnet18': ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'stem': 'cifar'}, 32, 4),
     'torchvision-mobilenet': (
         {'type': 'TorchvisionBackbone', 'model': 'mobilenet_v3_small', 'in_channels': 1}, 32, 5,
@@ -82,6 +82,21 @@ def test_contract(name):
             torch.testing.assert_close(vectors, backbone.net(images))
     assert isinstance(backbone.num_features, int)
     assert len(backbone.stages) == stages
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_channels_of_the_stages_are_told_before_any_pass(name):
+    backbone, images, stages = build(name)
+    told, dims = backbone.channels, backbone.channel_dims
+    assert len(told) == len(dims) == stages
+    maps = []
+    for stage, dim in zip(backbone.stages, dims, strict=True):
+        backbone.get_submodule(stage).register_forward_hook(
+            lambda module, i, out, dim=dim: maps.append(backbone.to_map(out, dim, images.shape[-2:]))
+        )
+    backbone.eval()(images)
+    assert tuple(m.shape[1] for m in maps) == told
+    assert all(m.ndim == 4 for m in maps)
 
 
 @pytest.mark.parametrize('name', SMALL)

@@ -97,23 +97,108 @@ def test_prediction_never_mixes(monkeypatch):
     model(IMAGES, LABELS, mode='loss')  # in eval mode the loss is that of the plain batch too
 
 
-def test_the_teacher_is_the_closed_form_of_the_average():
+def test_the_teacher_stays_in_eval_mode_and_is_evaluated():
     model = learner({'type': 'Vanilla'}, teacher={'decay': 0.9})
-    assert model.teacher is not None
-    start = [p.detach().clone() for p in model.teacher.parameters()]
-    with torch.no_grad():
-        for p in model.student.parameters():
-            p.add_(1)
-    model.student.backbone.norm.running_mean.fill_(3)
-    for _ in range(5):
-        model.update_teacher()
-    for before, after in zip(start, model.teacher.parameters(), strict=True):
-        torch.testing.assert_close(after, before + 1 - 0.9**5)
-    assert model.teacher.backbone.norm.running_mean.eq(3).all()
-    assert not any(p.requires_grad for p in model.teacher.parameters())
     model.train()
-    assert not model.teacher.training
+    assert model.teacher is not None
+    assert not any(module.training for module in model.teacher.modules())
     assert set(model.predict(IMAGES)) == {'student', 'teacher'}
+    assert any(key.startswith('teacher.') for key in model.state_dict())
+
+
+def test_every_head_of_every_branch_is_evaluated():
+    class TwoHeads(Fixed):
+        heads = ('mix',)
+
+    model = learner(TwoHeads(), teacher={'decay': 0.9}).eval()
+    found = model.predict(IMAGES)
+    assert list(found) == ['student', 'student/mix', 'teacher', 'teacher/mix']
+    torch.testing.assert_close(found['student/mix'], model.student(IMAGES, head='mix').logits)
+    assert not torch.equal(found['student'], found['student/mix'])
+
+
+def test_joined_views_share_a_pass():
+    """One batch for BatchNorm, and the parts of its output go to their views."""
+    pictures = torch.randn(4, 2, 2, 2, generator=torch.Generator().manual_seed(2))
+
+    class Joined(Fixed):
+        def plan(self, batch, ctx):
+            return Plan(batch, (View(IMAGES, mixture()), View(pictures, mixture(), share=0.5)), self, join=True)
+
+        def finish(self, plan, outputs, ctx):
+            self.logits = [output.logits for output in outputs]
+            return plan
+
+    model = learner(Joined()).train()
+    model.loss(IMAGES, LABELS)
+    expected = model.student(torch.cat([IMAGES, pictures])).logits
+    torch.testing.assert_close(torch.cat(model.policy.logits), expected)
+    assert not torch.allclose(expected[:4], model.student(IMAGES).logits)
+
+
+def test_joined_views_cannot_have_a_tap():
+    class Joined(Fixed):
+        def plan(self, batch, ctx):
+            views = (View(IMAGES, mixture(), tap=Tap(0, lambda hidden: hidden)), View(IMAGES, mixture()))
+            return Plan(batch, views, self, join=True)
+
+    with pytest.raises(InputError, match='Joined joins views with a change of a hidden stage'):
+        learner(Joined()).loss(IMAGES, LABELS)
+
+
+def test_frozen_networks_of_a_policy_are_neither_trained_nor_saved():
+    class Asking(Fixed):
+        @property
+        def networks(self):
+            return {'guide': {'type': 'ThreeLayers'}}
+
+        def plan(self, batch, ctx):
+            self.seen = ctx.probe.features(batch.images[:, :, None].flatten(1)[:, :, None, None], 0, of='guide')
+            return Plan(batch, (View(IMAGES, mixture()),), self)
+
+    model = learner(Asking()).train()
+    plain = learner(Fixed((View(IMAGES, mixture()),)))
+    assert set(model.state_dict()) == set(plain.state_dict())
+    assert len(list(model.parameters())) == len(list(plain.parameters()))
+    guide = model._guides['guides']['guide']
+    assert not any(module.training for module in guide.modules())
+    model.double()
+    assert all(p.dtype == torch.float64 for p in guide.parameters())
+
+
+def test_a_policy_sees_normalisation_probe_and_loss():
+    class Curious(Fixed):
+        def plan(self, batch, ctx):
+            self.seen = ctx
+            return Plan(batch, (View(batch.images, mixture()),), self)
+
+    preprocessor = {'type': 'BatchPreprocessor', 'mean': (0.1, 0.2), 'std': (0.3, 0.4)}
+    model = learner(Curious(), data_preprocessor=preprocessor).train()
+    model.context = Context(seed=3, step=5, progress=0.25)
+    model.loss(IMAGES, LABELS)
+    seen = model.policy.seen
+    assert (seen.seed, seen.step, seen.progress, seen.mean, seen.std) == (3, 5, 0.25, (0.1, 0.2), (0.3, 0.4))
+    assert seen.criterion is model.criterion
+    assert seen.probe.logits(IMAGES).shape == (4, 5)
+
+
+def test_a_second_loader_is_needed_where_the_policy_takes_partners_from_it():
+    class Banked(Fixed):
+        needs = ('bank',)
+
+        def __init__(self):
+            MixPolicy.__init__(self)
+
+        def plan(self, batch, ctx):
+            self.bank = batch.bank
+            return self.unmixed(batch)
+
+    model = learner(Banked()).train()
+    with pytest.raises(InputError, match=r'add train_dataloader.bank=dict'):
+        model(IMAGES, LABELS, mode='loss')
+    model(IMAGES, LABELS, bank_inputs=IMAGES + 1, bank_labels=LABELS.flip(0), mode='loss')
+    assert torch.equal(model.policy.bank.images, IMAGES + 1)
+    assert torch.equal(model.policy.bank.labels, LABELS.flip(0))
 
 
 def test_a_tap_changes_one_stage_in_one_pass_only():
@@ -154,7 +239,9 @@ def test_channels_last_changes_the_memory_and_not_the_result():
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ({'policy': Fixed(needs=('attention',))}, 'Fixed needs attention, which MixClassifier does not provide'),
+        ({'policy': Fixed(needs=('smell',))}, 'Fixed needs smell, which MixClassifier does not provide'),
+        ({'policy': Fixed(needs=('attention',))}, 'Fixed needs the attention of a class token, which ThreeLayers'),
+        ({'policy': Fixed(needs=('teacher',))}, r'needs a momentum teacher.*model.teacher=dict\(decay=0.999\)'),
         ({'policy': {'type': 'Vanilla'}, 'teacher': {'decay': 2}}, 'decay=2'),
         ({'policy': {'type': 'Vanilla'}, 'teacher': {'momentum': 0.1}}, "no argument 'momentum'"),
         ({'policy': {'type': 'Vanilla'}, 'target': 'index'}, "target='index'"),
@@ -165,9 +252,9 @@ def test_what_cannot_work_is_refused_when_it_is_built(arguments, message):
         learner(**arguments)
 
 
-def test_a_view_that_would_read_more_than_logits_is_refused():
-    with pytest.raises(InputError, match='Fixed wants to read attention'):
-        learner(Fixed((View(IMAGES, mixture(), read=('attention',)),))).loss(IMAGES, LABELS)
+def test_a_view_that_reads_what_a_pass_does_not_return_is_refused():
+    with pytest.raises(InputError, match='Fixed wants to read smell'):
+        learner(Fixed((View(IMAGES, mixture(), read=('smell',)),))).loss(IMAGES, LABELS)
 
 
 def test_a_head_without_a_number_of_classes_is_refused():

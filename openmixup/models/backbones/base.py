@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
+from openmixup.errors import InputError
+
 __all__ = ['Backbone']
+
+SIZES = (64, 224, 32, 28)  # tried in turn to measure the stages of a network that names no size
 
 
 class Backbone(nn.Module):
@@ -16,11 +25,19 @@ class Backbone(nn.Module):
     Attributes:
         num_features: length of the vectors that :meth:`pool` gives, which is the input width of a head.
         stages: dotted names of the sub-modules (for ``get_submodule``) whose outputs are the hidden stages, in the
-            order in which they run.
+            order in which they run; the stem is none of them.
+        prefix_tokens: tokens before those of the patches, of a network on tokens; the first one is the class token.
+        image_size: (H, W) that the network is made for; None: any.
+        expected_channels: channels of the stages where they are known beforehand; they tell (N, C, H, W) from
+            (N, H, W, C).
     """
 
     num_features: int
     stages: tuple[str, ...]
+    prefix_tokens: int = 0
+    image_size: tuple[int, int] | None = None
+    expected_channels: tuple[int, ...] = ()
+    _shapes: tuple[torch.Size, ...] | None = None
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map, (N, C, H', W') for most networks, of ``images`` (N, C, H, W)."""
@@ -33,3 +50,86 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (N, num_features) of ``images`` (N, C, H, W)."""
         return self.pool(self.features(images))
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Channels of each stage's output."""
+        return tuple(shape[dim] for shape, dim in zip(self.shapes(), self.channel_dims, strict=True))
+
+    @property
+    def channel_dims(self) -> tuple[int, ...]:
+        """Where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and (N, tokens, C)."""
+        expected = self.expected_channels or (0,) * len(self.stages)
+        return tuple(channel_dim(shape, count) for shape, count in zip(self.shapes(), expected, strict=True))
+
+    def shapes(self) -> tuple[torch.Size, ...]:
+        """Shape of each stage's output, measured once by a pass of a copy without values.
+
+        Raises:
+            InputError: the network runs with none of the usual image sizes.
+        """
+        if self._shapes is None:
+            self._shapes = _measure(self)
+        return self._shapes
+
+    def to_map(self, output: Tensor, channel_dim: int, image_size: Sequence[int]) -> Tensor:
+        """(N, C, h, w) of what a stage gave: channels in front, tokens of the patches on their grid.
+
+        Args:
+            output: (N, C, h, w), (N, h, w, C) or (N, tokens, C).
+            channel_dim: where its channels are, 1 or -1.
+            image_size: (H, W) of the images, for the form of a grid of tokens.
+        """
+        if output.ndim == 4:
+            return output if channel_dim == 1 else output.movedim(-1, 1)
+        patches = output[:, self.prefix_tokens :]
+        rows, columns = token_grid(patches.shape[1], image_size)
+        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def channel_dim(shape: torch.Size, channels: int) -> int:
+    """Where a stage's output of ``shape`` has its ``channels``: 1 or -1."""
+    if len(shape) == 3:
+        return -1
+    return -1 if shape[-1] == channels != shape[1] else 1
+
+
+def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
+    """(rows, columns) of ``count`` patches of an image (H, W).
+
+    Raises:
+        InputError: they form no rectangle of the image's proportions.
+    """
+    height, width = image_size
+    rows = round(math.sqrt(count * height / width))
+    if rows == 0 or count % rows:
+        raise InputError(
+            f'{count} tokens form no grid for an image of {height}x{width}: use images whose sides are whole numbers '
+            'of patches.'
+        )
+    return rows, count // rows
+
+
+def _measure(backbone: Backbone) -> tuple[torch.Size, ...]:
+    sizes = [backbone.image_size] if backbone.image_size else [(side, side) for side in SIZES]
+    hollow = copy.deepcopy(backbone).to('meta').eval()
+    inputs = next((m.in_channels for m in hollow.modules() if isinstance(m, nn.Conv2d)), 3)
+    reason = ''
+    shapes: list[torch.Size] = []
+    for name in backbone.stages:
+        hollow.get_submodule(name).register_forward_hook(lambda module, args, out: shapes.append(out.shape))
+    for size in sizes:
+        shapes.clear()
+        try:
+            with torch.no_grad():
+                hollow(torch.empty(2, inputs, *size, device='meta'))
+        except (RuntimeError, AssertionError, ValueError, AttributeError) as error:  # a size that it is not made for
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            continue
+        if len(shapes) == len(backbone.stages):
+            return tuple(shapes)
+        reason = f'{len(shapes)} of its {len(backbone.stages)} stages ran'
+    raise InputError(
+        f'the hidden stages of {type(backbone).__name__} could not be measured ({reason}): choose a policy that looks '
+        'at no hidden stage, or another backbone.'
+    )

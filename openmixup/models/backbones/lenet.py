@@ -42,7 +42,7 @@ class LeNet5(Backbone):
                 f'image_size={image_size} is too small for LeNet5, whose two 5x5 convolutions with pooling need 16 '
                 'pixels; resize the pictures to 28 or 32 pixels.'
             )
-        self.image_size = image_size
+        self.side, self.image_size = image_size, (image_size, image_size)
         self.stage1 = nn.Sequential(nn.Conv2d(in_channels, 6, 5), nn.ReLU(), nn.MaxPool2d(2))
         self.stage2 = nn.Sequential(nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2))
         self.neck = nn.Sequential(
@@ -51,10 +51,10 @@ class LeNet5(Backbone):
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map, (N, 16, S, S)."""
-        if images.shape[-2:] != (self.image_size, self.image_size):
+        if images.shape[-2:] != self.image_size:
             size = 'x'.join(str(side) for side in images.shape[-2:])
             raise InputError(
-                f'LeNet5 was built for image_size={self.image_size} but got pictures of {size} pixels; '
+                f'LeNet5 was built for image_size={self.side} but got pictures of {size} pixels; '
                 'give it their side as image_size.'
             )
         return self.stage2(self.stage1(images))

@@ -28,6 +28,7 @@ _RESERVED = {
     'features_only': None,
     'scriptable': None,
 }
+_STEM = re.compile(r'|act1|bn1|conv_stem|stem(\..*)?|features\.(norm0|conv1_1)')
 
 
 @MODELS.register_module()
@@ -48,8 +49,8 @@ class TimmBackbone(Backbone):
         options: further arguments of the timm model, such as ``dict(img_size=32, patch_size=4)``.
 
     Attributes:
-        stages: the modules of timm's ``feature_info``: ``act1`` and ``layer1`` to ``layer4`` of a ResNet, the blocks of
-            a ViT. Empty for the few models that name none.
+        stages: the modules of timm's ``feature_info`` without the stem: ``layer1`` to ``layer4`` of a ResNet, the
+            blocks of a ViT. Empty for the few models that name none.
 
     Shape:
         Images (N, in_channels, H, W); vectors (N, num_features).
@@ -96,7 +97,12 @@ class TimmBackbone(Backbone):
             )
         # Some families (MobileNetV3, EfficientViT, VGG) widen the vector behind the last feature map.
         self.num_features = int(getattr(self.net, 'head_hidden_size', None) or self.net.num_features)
-        self.stages = tuple(f'net.{name}' for name in _stages(self.net))
+        found = _stages(self.net)
+        self.stages = tuple(f'net.{name}' for name in found)
+        self.expected_channels = tuple(found.values())
+        self.prefix_tokens = int(getattr(self.net, 'num_prefix_tokens', None) or 0)
+        size = getattr(getattr(self.net, 'patch_embed', None), 'img_size', None)
+        self.image_size = None if size is None else (int(size[0]), int(size[1]))
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map, in the layout of the family."""
@@ -153,8 +159,14 @@ def _create(model: str, download: bool, arguments: dict[str, Any]) -> nn.Module:
         ) from error
 
 
-def _stages(net: nn.Module) -> list[str]:
-    """Module names of timm's feature_info, without those that do not exist or are never called (a few families)."""
+def _stages(net: nn.Module) -> dict[str, int]:
+    """Module names of timm's feature_info and their channels.
+
+    Left out are the stem, and what does not exist or is never called by itself (a few families).
+    """
     modules = dict(net.named_modules())
-    names = dict.fromkeys(info.get('module') for info in getattr(net, 'feature_info', None) or ())
-    return [name for name in names if name and name in modules and not isinstance(modules[name], nn.ModuleList)]
+    infos = {info.get('module'): info['num_chs'] for info in getattr(net, 'feature_info', None) or ()}
+    return {
+        name: channels for name, channels in infos.items()
+        if name in modules and not _STEM.fullmatch(name) and not isinstance(modules[name], nn.ModuleList)
+    }  # fmt: skip

@@ -139,6 +139,11 @@ class TorchvisionBackbone(Backbone):
         if pretrained is not None and not isinstance(pretrained, bool):
             load_pretrained(self.net, pretrained, classifier=(classifier,))
         self.stages = tuple(f'net.{name}' for stage in stages for name in _expand(self.net, stage))
+        if self._tokens:
+            self.prefix_tokens, self.image_size = 1, (self.net.image_size, self.net.image_size)
+        elif family == 'SwinTransformer':  # its stages, unlike its last map, have the channels behind
+            widths = [self.net.get_submodule(name.removeprefix('net.'))[-1].norm1 for name in self.stages]
+            self.expected_channels = tuple(norm.normalized_shape[0] for norm in widths)
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: (N, C, H', W'), or (N, tokens, C) with the class token first for ViT."""

@@ -1,0 +1,78 @@
+"""The momentum teacher: a moving average of the student."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from openmixup.errors import InputError
+from openmixup.models.student import Student
+
+__all__ = ['Teacher', 'scheduled_decay']
+
+
+class Teacher(nn.Module):
+    """A frozen copy of the student that follows it: ``teacher = decay * teacher + (1 - decay) * student``.
+
+    Floating point buffers (BatchNorm statistics) are averaged like the weights that they belong to; counters are
+    copied. In evaluation the teacher normalises by these averages.
+
+    Args:
+        student: the network to copy and to follow.
+        decay: share that the teacher keeps at each step, in [0, 1].
+        end: decay at the end of the run; it rises along half a cosine. None: ``decay`` all the time.
+        hold: share of the run, in [0, 1), in which the decay stays at ``decay`` before it follows the cosine of the
+            whole run (so there is a small jump).
+        bn: what BatchNorm normalises by when a policy looks at the teacher in training: 'running' the teacher's
+            averages, 'batch' the statistics of the batch that it looks at, as the authors of AutoMix do. Neither
+            changes the averages.
+
+    Raises:
+        InputError: a number out of its range, or an unknown ``bn``.
+    """
+
+    def __init__(
+        self, student: Student, decay: float = 0.999, end: float | None = None, hold: float = 0.0, bn: str = 'running'
+    ) -> None:
+        super().__init__()
+        for name, value in (('decay', decay), ('end', decay if end is None else end)):
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise InputError(f'teacher=dict({name}={value!r}): expected a number from 0 to 1.')
+        if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < 1:
+            raise InputError(f'teacher=dict(hold={hold!r}): expected a share of the run, from 0 to below 1.')
+        if bn not in ('running', 'batch'):
+            raise InputError(f"teacher=dict(bn={bn!r}): expected 'running' or 'batch'.")
+        self.decay, self.end, self.hold, self.bn = decay, end, hold, bn
+        self.network: Student = copy.deepcopy(student).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, student: Student, progress: float) -> None:
+        """One step towards the student.
+
+        Args:
+            student: the network to follow.
+            progress: share of the run that is done, in [0, 1].
+        """
+        keep = self.decay if self.end is None else scheduled_decay(progress, self.decay, self.end, self.hold)
+        pairs = list(zip(self.network.buffers(), student.buffers(), strict=True))
+        there = [*self.network.parameters(), *(ours for ours, _ in pairs if ours.is_floating_point())]
+        here = [*student.parameters(), *(theirs for _, theirs in pairs if theirs.is_floating_point())]
+        torch._foreach_lerp_(there, here, 1 - keep)
+        counters: list[tuple[Tensor, Tensor]] = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if counters:
+            torch._foreach_copy_([ours for ours, _ in counters], [theirs for _, theirs in counters])
+
+
+def scheduled_decay(progress: float, start: float, end: float, hold: float) -> float:
+    """The decay at ``progress`` in [0, 1]: ``start`` while it is below ``hold``, then half a cosine over the whole run.
+
+    Example:
+        >>> round(scheduled_decay(0.5, 0.99, 1.0, 0.1), 6)
+        0.995
+    """
+    if progress < hold:
+        return start
+    return end - (end - start) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,247 @@
+"""The probe: its answers, and that it leaves no trace."""
+
+import hashlib
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from openmixup.errors import InputError
+from openmixup.models import MixClassifier, SoftCrossEntropy, Student, TimmBackbone, TorchvisionBackbone
+from openmixup.models.attention import attention_module
+from openmixup.models.probe import Probe
+from openmixup.policies import Mixture
+
+VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2}
+RESNET = {'type': 'TimmBackbone', 'model': 'resnet10t', 'stem': 'cifar'}
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 3, 1, 4])
+
+
+def learner(backbone, **arguments):
+    torch.manual_seed(0)
+    return MixClassifier(backbone, {'type': 'LinearHead', 'num_classes': 5}, **arguments).train()
+
+
+def vit(model='vit_tiny_patch16_224', **options):
+    return {'type': 'TimmBackbone', 'model': model, 'options': {**VIT, **options}}
+
+
+def digest(module):
+    """A hash of all that a look must leave alone."""
+    parts = [f'{name} {m.training} {getattr(m, "track_running_stats", "")}' for name, m in module.named_modules()]
+    parts += [f'{name} {p.requires_grad}' for name, p in module.named_parameters()]
+    values = [*module.state_dict().values(), *(p.grad for p in module.parameters() if p.grad is not None)]
+    return hashlib.sha256(repr(parts).encode() + b''.join(v.numpy().tobytes() for v in values)).hexdigest()
+
+
+LOOKS = {
+    'features': lambda probe, of: probe.features(IMAGES, 1, of),
+    'attention': lambda probe, of: probe.attention(IMAGES, of),
+    'cam': lambda probe, of: probe.cam(IMAGES, LABELS, of),
+    'input_grad': lambda probe, of: probe.input_grad(IMAGES, LABELS, of),
+    'logits': lambda probe, of: probe.logits(IMAGES.clone().requires_grad_(), of=of).sum().backward(),
+}
+
+
+@pytest.mark.parametrize('bn', ['running', 'batch'])
+@pytest.mark.parametrize('of', ['student', 'teacher'])
+@pytest.mark.parametrize('look', LOOKS)
+def test_a_look_leaves_no_trace(look, of, bn):
+    """Weights, statistics, gradients half accumulated, and the mode of each module, with some BatchNorms frozen."""
+    model = learner(vit() if look == 'attention' else RESNET, teacher={'bn': bn})
+    norms = [m for m in model.student.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms[::2]:
+        norm.eval()
+    model(IMAGES, LABELS, mode='loss')['loss_main'].backward()
+    before = digest(model)
+    LOOKS[look](model.probe(), of)
+    assert digest(model) == before
+
+
+@pytest.mark.parametrize('look', ['features', 'input_grad'])
+def test_the_mode_comes_back_after_an_error(look, monkeypatch):
+    model = learner(RESNET)
+    before = digest(model)
+    monkeypatch.setattr(model.student.backbone.net.layer1, 'forward', lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        LOOKS[look](model.probe(), 'student')
+    monkeypatch.undo()
+    assert digest(model) == before
+    assert not any(m._forward_hooks for m in model.modules())
+
+
+def test_features_are_those_of_the_stage_and_later_ones_do_not_run():
+    model = learner(RESNET).eval()
+    seen = {}
+    net = model.student.backbone.net
+    net.layer3.register_forward_hook(lambda m, i, out: seen.update(third=out))
+    model.student(IMAGES)
+    ran = []
+    net.layer4.register_forward_hook(lambda m, i, out: ran.append(out))
+    torch.testing.assert_close(model.probe().features(IMAGES, 2), seen['third'])
+    assert not ran
+
+
+SWIN = {
+    'img_size': 32, 'patch_size': 2, 'window_size': 4, 'embed_dim': 12, 'depths': (1, 1, 1, 1),
+    'num_heads': (1, 1, 2, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    'config', [vit(), {'type': 'TimmBackbone', 'model': 'swin_tiny_patch4_window7_224', 'options': SWIN}]
+)
+def test_features_have_their_channels_in_front(config):
+    model = learner(config).eval()
+    backbone = model.student.backbone
+    last = model.probe().features(IMAGES, -1)
+    (expected,) = backbone.net.forward_intermediates(IMAGES, indices=1, norm=False, intermediates_only=True)
+    torch.testing.assert_close(last, expected)
+    assert last.shape[:2] == (4, backbone.channels[-1])
+
+
+def test_an_answer_is_computed_once_for_a_batch():
+    model = learner(RESNET)
+    calls = []
+    model.student.backbone.net.layer1.register_forward_hook(lambda m, i, out: calls.append(1))
+    probe = model.probe()
+    first = probe.features(IMAGES, 1)
+    assert probe.features(IMAGES, 1) is first
+    assert len(calls) == 1
+    probe.features(IMAGES.clone(), 1)  # equal values, but another batch
+    assert len(calls) == 2
+
+
+def test_the_input_gradient_is_that_of_the_plain_loss_in_eval_mode():
+    model = learner(RESNET)
+    pixels = IMAGES.clone().requires_grad_()
+    model.eval()
+    nn.functional.cross_entropy(model(pixels), LABELS, reduction='sum').backward()
+    model.train()
+    torch.testing.assert_close(model.probe().input_grad(IMAGES, LABELS), pixels.grad)
+
+
+def test_logits_pass_gradient_to_the_images_and_to_nothing_else():
+    model = learner(RESNET, teacher={'decay': 0.9})
+    for of in ('student', 'teacher'):
+        pixels = IMAGES.clone().requires_grad_()
+        model.probe().logits(pixels, of=of).square().sum().backward()
+        assert pixels.grad is not None
+        assert pixels.grad.abs().sum() > 0
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert not model.probe().logits(IMAGES).requires_grad
+
+
+def test_the_teacher_normalises_as_it_was_told():
+    by_batch, by_average = (learner(RESNET, teacher={'bn': bn}) for bn in ('batch', 'running'))
+    first, second = (model.probe().features(IMAGES, 1, 'teacher') for model in (by_batch, by_average))
+    assert not torch.allclose(first, second)
+    training = by_batch.teacher.network
+    training.train()
+    torch.testing.assert_close(first, by_batch.probe().features(IMAGES.clone(), 1, 'teacher'))
+    seen = []
+    training.backbone.net.layer2.register_forward_hook(lambda m, i, out: seen.append(out))
+    training(IMAGES)
+    torch.testing.assert_close(first, seen[0])
+
+
+def test_a_class_activation_map_averages_to_the_logit():
+    model = learner(RESNET).eval()
+    cam = model.probe().cam(IMAGES, LABELS)
+    bias = model.student.heads['main'].fc.bias[LABELS]
+    torch.testing.assert_close(cam.mean((1, 2)) + bias, model(IMAGES).gather(1, LABELS[:, None])[:, 0])
+
+
+def test_a_class_activation_map_needs_a_linear_head_on_the_map():
+    model = learner({'type': 'TimmBackbone', 'model': 'mobilenetv3_small_050'})
+    with pytest.raises(InputError, match='class activation map needs a linear head'):
+        model.probe().cam(IMAGES, LABELS)
+
+
+ATTENTIVE = {
+    'vit': vit(),
+    'vit-mean': {**vit(class_token=True), 'global_pool': 'avg'},
+    'deit': vit('deit_tiny_patch16_224'),
+    'distilled': vit('deit_tiny_distilled_patch16_224'),
+    'registers': vit('vit_small_patch14_reg4_dinov2', embed_dim=64, num_heads=4),
+    'qk-norm': vit(qk_norm=True),
+}
+
+
+@pytest.mark.parametrize('name', ATTENTIVE)
+def test_attention_is_that_of_the_unfused_network(name):
+    """The row of the class token, of an equal network that computes all of its attention."""
+    model = learner(ATTENTIVE[name]).eval()
+    network = model.student
+    assert attention_module(network.backbone).fused_attn, 'the fused attention is on'
+    got = model.probe().attention(IMAGES)
+    last = attention_module(network.backbone)
+    maps = []
+    last.fused_attn = False
+    last.attn_drop.register_forward_hook(lambda m, i, out: maps.append(out))
+    network(IMAGES)
+    prefix = network.backbone.net.num_prefix_tokens
+    assert prefix == {'distilled': 2, 'registers': 5}.get(name, 1)
+    expected = maps[0][:, :, 0, prefix:].unflatten(2, (4, 4))
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
+    assert not got.requires_grad
+
+
+def test_attention_of_torchvision_is_that_of_its_module():
+    backbone = TorchvisionBackbone('vit_b_16', options={'image_size': 32})
+    network = Student(backbone, {'main': nn.Linear(768, 5)}).eval()
+    seen = []
+    last = backbone.net.encoder.layers[-1].self_attention
+    last.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    output = network(IMAGES, read=('attention',))
+    _, weights = last(*[seen[0]] * 3, need_weights=True, average_attn_weights=False)
+    torch.testing.assert_close(output.attention, weights[:, :, 0, 1:].unflatten(2, (2, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_attention_and_features_come_from_the_training_pass_itself():
+    model = learner(vit())
+    runs = []
+    model.student.backbone.net.blocks[0].register_forward_hook(lambda m, i, out: runs.append(1))
+    output = model.student(IMAGES, read=('attention', 'features'))
+    assert len(runs) == 1
+    assert output.attention.shape == (4, 3, 4, 4)
+    assert output.features.shape == (4, 192, 4, 4)
+    assert output.features.requires_grad
+    torch.testing.assert_close(output.logits, model.student(IMAGES).logits)
+    assert not attention_module(model.student.backbone).qkv._forward_hooks, 'the hook is gone'
+
+
+@pytest.mark.parametrize('model', ['resnet10t', 'mixer_s32_224', 'beit_base_patch16_224', 'eva02_tiny_patch14_224'])
+def test_other_networks_have_no_attention_to_read(model):
+    with torch.device('meta'):
+        assert attention_module(TimmBackbone(model)) is None
+    assert timm.is_model(model)
+
+
+def test_under_autocast_the_attention_is_a_softmax_in_float32():
+    model = learner(vit()).eval()
+    with torch.autocast('cpu', torch.bfloat16):
+        row = model.probe().attention(IMAGES)
+    assert row.dtype == torch.float32
+    plain = model.probe().attention(IMAGES)
+    torch.testing.assert_close(row, plain, rtol=0.05, atol=0.01)
+
+
+def test_an_unknown_network_is_named():
+    probe = Probe({'student': learner(RESNET).student}, SoftCrossEntropy())
+    with pytest.raises(InputError, match="no network 'teacher' to look at: known are student"):
+        probe.features(IMAGES, of='teacher')
+
+
+def test_a_frozen_criterion_gets_the_plain_mixture():
+    found = []
+
+    def criterion(logits, labels, mixture: Mixture):
+        found.append(mixture)
+        return logits.sum(1)
+
+    Probe({'student': learner(RESNET).student}, criterion).input_grad(IMAGES, LABELS)
+    assert found[0].index.tolist() == [[0], [1], [2], [3]]
+    assert found[0].weight.tolist() == [[1.0]] * 4
