@@ -1,120 +1,207 @@
-"""What the framework adds to a training step: our loop against a bare PyTorch loop, epoch by epoch in one run.
+"""What a whole training step costs with each policy, as a multiple of the step without mixing.
 
-The network is a toy, so that everything beside it shows. Both loops draw batches from memory, normalise, run forward,
-loss, backward and SGD on the same data; ours also keeps the log, the schedule, the random streams and the hooks.
+Counted exactly, on tensors without values: floating point operations of forward, backward and mixing (matrix products
+and convolutions), and operators launched on the device, the optimizer's and the teacher's included. A run on such
+tensors also proves that no step reads a value from the device: there is none. Timed, with --rounds: all policies take
+turns in each round in random order, and the ratio is to the vanilla step of the same round.
 
-    python benchmarks/speed/steps.py [--epochs 20] [--policy Vanilla]
+ResNet-18 for CIFAR, 100 images of 32x32, 100 classes; for attention DeiT-tiny at 224 pixels, against its own vanilla.
+
+    python benchmarks/speed/steps.py [--rounds 5] [--only automix samix] [--device cuda] [--amp]
+
+With --device cuda every step also runs under torch.cuda.set_sync_debug_mode('error').
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import platform
+import random
 import statistics
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from mmengine.hooks import Hook
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from openmixup.datasets import Digits
-from openmixup.engine.config import load_config
-from openmixup.engine.launch import build_runner
-from openmixup.models import Backbone, LinearHead
-from openmixup.registry import HOOKS, MODELS
+from openmixup.errors import InputError
+from openmixup.policies import Context
+from openmixup.registry import MODELS
 
-CONFIG = """
-data_preprocessor = dict(type='BatchPreprocessor', mean=(0.3,), std=(0.4,))
-train_dataloader = dict(dataset=dict(type='Digits', split='train'), batch_size=10)
-model = dict(type='MixClassifier', backbone=dict(type='ToyBackbone'),
-             head=dict(type='LinearHead', num_classes=None))
-train_cfg = dict(type='EpochLoop', max_epochs={epochs})
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
-param_scheduler = [dict(type='CosineAnnealingLR', T_max={epochs}, by_epoch=True)]
-default_hooks = dict(log=dict(type='LogHook', interval=50))
-custom_hooks = [dict(type='BareEpochs')]
-visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
-"""
+CLASSES = 100
+HEAD = {'type': 'LinearHead', 'num_classes': CLASSES}
+TAUGHT = ('AutoMix', 'SAMix', 'AttentiveMix')  # they look at a momentum teacher
+RESNET = {'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifar'}
+DEIT = {'type': 'TimmBackbone', 'model': 'deit_tiny_patch16_224'}
 
 
-@MODELS.register_module()
-class ToyBackbone(Backbone):
-    """One hidden layer on 8x8 pixels."""
+class Case(NamedTuple):
+    """A policy on a network, and the goals for its FLOPs and operators as multiples of vanilla's."""
 
-    def __init__(self) -> None:
+    policy: dict[str, Any]
+    flops: float | None = None
+    operators: float | None = None
+    backbone: dict[str, Any] = RESNET
+    batch: tuple[int, int] = (100, 32)
+    base: str = 'vanilla'
+
+
+CASES = {
+    'vanilla': Case({'type': 'Vanilla'}),
+    'mixup': Case({'type': 'Mixup'}),
+    'cutmix': Case({'type': 'CutMix'}),
+    'manifoldmix': Case({'type': 'ManifoldMix'}, 1.02),
+    'saliencymix': Case({'type': 'SaliencyMix'}, 1.02),
+    'alignmix': Case({'type': 'AlignMix'}, 1.02),
+    **{f'puzzlemix, grid {g}': Case({'type': 'PuzzleMix', 'grids': (g,)}, 1.70) for g in (2, 4, 8, 16)},
+    'attentivemix, own teacher': Case({'type': 'AttentiveMix'}),
+    'automix': Case({'type': 'AutoMix'}, 2.95, 2.4),
+    'samix': Case({'type': 'SAMix'}, 2.95),
+    'automix, generator every 2nd': Case({'type': 'AutoMix', 'generator': {'every': 2}}),
+    'regmixup': Case({'type': 'RegMixup'}),
+    'deit-tiny vanilla': Case({'type': 'Vanilla'}, backbone=DEIT, batch=(16, 224), base='deit-tiny vanilla'),
+    'deit-tiny transmix': Case({'type': 'TransMix'}, 1.02, None, DEIT, (16, 224), 'deit-tiny vanilla'),
+}
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operators that touch one device, views and copies from the host left out."""
+
+    def __init__(self, device: str) -> None:
         super().__init__()
-        self.num_features = 64
-        self.stages = ('layer',)
-        self.layer = torch.nn.Linear(64, 64)
+        self.device, self.count = device, 0
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layer(images.flatten(1)).relu()
-
-    def pool(self, features: torch.Tensor) -> torch.Tensor:
-        return features
-
-
-class BareLoop:
-    """The same training in twenty lines of PyTorch."""
-
-    def __init__(self) -> None:
-        data = Digits(split='train')
-        self.images, self.labels = data.images, data.labels
-        self.network = torch.nn.Sequential(ToyBackbone(), LinearHead(64, 10))
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.01, momentum=0.9)
-
-    def epoch(self) -> None:
-        order = torch.randperm(len(self.images))
-        for index in order.split(10):
-            images = (self.images[index].float() / 255 - 0.3) / 0.4
-            loss = F.cross_entropy(self.network(images), self.labels[index])
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor)]
+        is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        is_copy = func._schema.name in ('aten::_to_copy', 'aten::copy_') and tensors[0].device.type == 'cpu'
+        if any(x.device.type == self.device for x in tensors) and not is_view and not is_copy:
+            self.count += 1
+        return out
 
 
-@HOOKS.register_module()
-class BareEpochs(Hook):
-    """Times each epoch of the run, and one of the bare loop behind it."""
+class Trainer:
+    """The training step of one case."""
 
-    def __init__(self) -> None:
-        self.bare = BareLoop()
-        self.ours: list[float] = []
-        self.theirs: list[float] = []
+    def __init__(self, case: Case, device: str, amp: bool = False) -> None:
+        torch.manual_seed(0)
+        teacher = (
+            {'decay': 0.999, 'end': 0.999999, 'hold': 0.1, 'bn': 'batch'} if case.policy['type'] in TAUGHT else None
+        )
+        model = {'backbone': case.backbone, 'head': HEAD, 'policy': case.policy, 'teacher': teacher}
+        self.learner = MODELS.build({'type': 'MixClassifier', **model}).to(device).train()
+        count, side = case.batch
+        self.images = torch.randn(count, 3, side, side, device=device)
+        self.labels = torch.arange(count, device=device) % CLASSES
+        trained = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.SGD(trained, lr=0.01, momentum=0.9, foreach=True)
+        self.device, self.amp, self.steps = device, amp, 0
 
-    def before_train_epoch(self, runner) -> None:
-        self._start = time.process_time()
+    def step(self) -> None:
+        """Forward, backward, update, teacher."""
+        self.learner.context = Context(step=self.steps, progress=0.5)
+        autocast = torch.autocast(self.device, torch.bfloat16) if self.amp else contextlib.nullcontext()
+        with autocast:
+            total, _ = self.learner.parse_losses(self.learner.loss(self.images, self.labels))
+        total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.learner.teacher is not None:
+            self.learner.update_teacher()
+        self.steps += 1
 
-    def after_train_epoch(self, runner, metrics=None) -> None:
-        steps = len(runner.train_loop.dataloader)
-        self.ours.append((time.process_time() - self._start) / steps)
-        start = time.process_time()
-        self.bare.epoch()
-        self.theirs.append((time.process_time() - start) / steps)
+
+def count(case: Case, steps: int = 2) -> tuple[float, float, str]:
+    """FLOPs and operators of a step, mean of some, and what reads there were."""
+    trainer = Trainer(case, 'meta')
+    trainer.step()  # the optimizer makes its state
+    try:
+        with FlopCounterMode(display=False) as flops:
+            for _ in range(steps):
+                trainer.step()
+        with Counter('meta') as operators:
+            for _ in range(steps):
+                trainer.step()
+    except (RuntimeError, NotImplementedError) as error:
+        return float('nan'), float('nan'), f'yes: {str(error).splitlines()[0][:60]}'
+    return flops.get_total_flops() / steps, operators.count / steps, '0'
+
+
+def timed(names: Sequence[str], rounds: int, device: str, amp: bool) -> dict[str, list[float]]:
+    """Seconds of a step of each case in each round."""
+    trainers = {name: Trainer(CASES[name], device, amp) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(-1, rounds):  # the first round warms up
+        for name in random.sample(list(names), len(names)):
+            start = clock(device)
+            with no_sync_allowed(device if number >= 0 else 'cpu'):
+                trainers[name].step()
+            if number >= 0:
+                seconds[name].append(clock(device) - start)
+    return seconds
+
+
+def clock(device: str) -> float:
+    """CPU time of this process, or the time when the GPU has caught up."""
+    if device == 'cpu':
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def no_sync_allowed(device: str) -> Any:
+    """On a GPU a read of a value inside is an error."""
+    if device == 'cpu':
+        yield
+        return
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+
+
+def goal(value: float, most: float | None) -> str:
+    """``value`` with its goal."""
+    return f'{value:.3f}' if most is None else f'{value:.3f} ({"" if value <= most else "missed "}{most:g})'
 
 
 def main() -> None:
-    """Run and print one table."""
+    """Count, time, and print one table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--epochs', type=int, default=20)
-    parser.add_argument('--policy', default='Vanilla')
+    parser.add_argument('--rounds', type=int, default=0, help='rounds of timing (default: none, only count)')
+    parser.add_argument('--only', nargs='+', choices=CASES, default=list(CASES), metavar='CASE')
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    parser.add_argument('--amp', action='store_true', help='time under bfloat16 autocast')
     args = parser.parse_args()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        raise InputError('--device cuda: there is no GPU; leave it out to time on the CPU.')
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, 'steps.py')
-        path.write_text(CONFIG.format(epochs=args.epochs))
-        config = load_config(path, policy=args.policy)
-        config['work_dir'] = folder
-        runner = build_runner(config)
-        runner.train()
-    timed = next(hook for hook in runner.hooks if isinstance(hook, BareEpochs))
-    ours, theirs = timed.ours[1:], timed.theirs[1:]  # the first epoch warms up
-    more = [a - b for a, b in zip(ours, theirs, strict=True)]
-    print(f'| {args.policy}, batch 10, {torch.__version__} | CPU ms a step, median | least | greatest |')
-    print('|---|---|---|---|')
-    for name, values in (('bare loop', theirs), ('tools/train.py', ours), ('difference, epoch by epoch', more)):
-        print(f'| {name} | {1e3 * statistics.median(values):.3f} | {1e3 * min(values):.3f} | {1e3 * max(values):.3f} |')
+    names = list(dict.fromkeys([*(CASES[name].base for name in args.only), *args.only]))
+    counted = {name: count(CASES[name]) for name in names}
+    seconds = timed(names, args.rounds, args.device, args.amp) if args.rounds else {}
+    where = platform.processor() or platform.machine() if args.device == 'cpu' else torch.cuda.get_device_name()
+    print(
+        f'| torch {torch.__version__}, {where} | FLOPs x vanilla (goal) | operators | x vanilla (goal) | reads | '
+        'time x vanilla (least to greatest) |'
+    )
+    print('|---|---|---|---|---|---|')
+    for name in names:
+        case, (flops, operators, reads) = CASES[name], counted[name]
+        base_flops, base_operators, _ = counted[case.base]
+        ratios = [a / b for a, b in zip(seconds.get(name, ()), seconds.get(case.base, ()), strict=True)]
+        took = f'{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})' if ratios else 'not timed'
+        print(
+            f'| {name} | {goal(flops / base_flops, case.flops)} | {operators:.0f} | '
+            f'{goal(operators / base_operators, case.operators)} | {reads} | {took} |'
+        )
 
 
 if __name__ == '__main__':

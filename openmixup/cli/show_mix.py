@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from openmixup.policies import MixPolicy
+    from openmixup.models import MixClassifier
+    from openmixup.policies import MixPolicy, Plan
 
 __all__ = ['main']
+
+LOOKS = {'features', 'attention', 'cam', 'input_grad', 'teacher', 'tap'}  # needs for which the network matters
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         'policies', nargs='+', metavar='POLICY | CONFIG', help='registered policies, or configs (.py) with model.policy'
     )
+    parser.add_argument(
+        '--checkpoint', help='weights for the network of the only CONFIG; without, a policy that looks at a network sees '
+        'an untrained one'
+    )  # fmt: skip
     parser.add_argument('--image', nargs=2, metavar=('A', 'B'), help='two image files (default: two of scikit-learn)')
     parser.add_argument('--out', default='mix.png', help='PNG file to write (default: %(default)s)')
     parser.add_argument('--lam', nargs='+', type=float, default=[0.3, 0.5, 0.7], help='shares of A (default: .3 .5 .7)')
@@ -41,25 +49,65 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from openmixup.analysis.gallery import write_png
 
-    policies = [_policy(name) for name in args.policies]
+    if args.checkpoint and len(args.policies) != 1:
+        raise InputError(f'--checkpoint {args.checkpoint}: expected one CONFIG with it, not {len(args.policies)}.')
     images, names = _images(args.image, args.size)
-    parts = [_group(policy, torch.stack(images), names, args.lam, args.seed) for policy in policies]
+    parts = []
+    for name in args.policies:
+        learner = _learner(name, args.size, args.checkpoint)
+        parts.append(_group(learner, torch.stack(images), names, args.lam, args.seed))
+        if not args.checkpoint and set(learner.policy.needs) & LOOKS:
+            print(f'{name}: its network is not trained; give a CONFIG with --checkpoint FILE to see a trained one')
     print(f'written: {write_png(args.out, _stacked(parts))}')
     return 0
 
 
-def _policy(name: str) -> MixPolicy:
-    """A registered policy with its defaults, or that of a config."""
-    from openmixup.registry import POLICIES
+def _learner(name: str, size: int, checkpoint: str | None) -> MixClassifier:
+    """The learner of a config, or a small one around a registered policy with its defaults."""
+    from openmixup.registry import MODELS, POLICIES
 
     if not name.endswith('.py'):
-        return POLICIES.build({'type': name})
+        if checkpoint:
+            raise InputError(f'--checkpoint {checkpoint} needs the CONFIG that it was trained with, not {name!r}.')
+        return _small_learner(POLICIES.build({'type': name}), size)
     from openmixup.engine.config import load_config
+    from openmixup.engine.inference import trained_learner
 
-    policy = load_config(name)['model'].get('policy')
-    if policy is None:
+    config = load_config(name)
+    model = config['model']
+    if checkpoint:
+        return trained_learner(config, checkpoint)[0]
+    if model.get('policy') is None:
         raise InputError(f'{name} has no model.policy to show: give a config of a MixClassifier.')
-    return POLICIES.build(policy)
+    if 'backbone' not in model or not set(POLICIES.build(model['policy']).needs) & LOOKS:
+        return _small_learner(POLICIES.build(model['policy']), size)
+    head = {**model['head'], 'num_classes': model['head'].get('num_classes') or 2}
+    return MODELS.build({**model, 'head': head, 'data_preprocessor': config['data_preprocessor']})
+
+
+def _small_learner(policy: MixPolicy, size: int) -> MixClassifier:
+    """An untrained ResNet-18, or a ViT where a policy wants attention, around ``policy``."""
+    import torch
+
+    from openmixup.registry import MODELS
+
+    needs = set(policy.needs)
+    backbone: dict[str, Any] = {'type': 'CifarResNet'}
+    if needs & LOOKS:
+        backbone = {'type': 'TimmBackbone', 'model': 'resnet18'}
+    if 'attention' in needs:
+        options = {'img_size': size // 16 * 16 or 16}
+        backbone = {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': options}
+    teacher = {'decay': 0.999} if 'teacher' in needs else None
+    torch.manual_seed(0)
+    head = {'type': 'LinearHead', 'num_classes': 2}
+    preprocessor = {'type': 'BatchPreprocessor', 'mean': MEAN, 'std': STD}
+    return MODELS.build(
+        {
+            'type': 'MixClassifier', 'backbone': backbone, 'head': head, 'policy': policy, 'teacher': teacher,
+            'data_preprocessor': preprocessor,
+        }  # fmt: skip
+    )
 
 
 def _images(paths: Sequence[str] | None, size: int) -> tuple[list[Tensor], list[str]]:
@@ -87,22 +135,64 @@ def _images(paths: Sequence[str] | None, size: int) -> tuple[list[Tensor], list[
     return squares, names
 
 
-def _group(policy: MixPolicy, images: Tensor, names: list[str], lams: Sequence[float], seed: int) -> np.ndarray:
+def _group(
+    learner: MixClassifier, images: Tensor, names: list[str], lams: Sequence[float], seed: int
+) -> np.ndarray:
     """A title and one row for each lam."""
     import numpy as np
     import torch
 
     from openmixup.analysis.gallery import mix_gallery
 
+    policy, preprocessor = learner.policy.train(), learner.data_preprocessor
+    mean, std = preprocessor.mean, preprocessor.std
+    images, labels = _fitted(learner, images), torch.arange(len(images))
+    scale = [torch.tensor(values)[:, None, None] for values in (mean, std)]
     rows: list[np.ndarray] = []
-    title, labels = repr(policy), torch.arange(len(images))
     for number, lam in enumerate(lams if policy.rate > 0 else [1.0]):
         # With a fixed lam the same place in all rows is easier to compare; without, the rows are several draws.
         row_seed = seed if _fix(policy, lam) else seed + number
-        view = policy.mix(images, labels, torch.Generator().manual_seed(row_seed))
-        rows.append(mix_gallery(images, view, labels, class_names=names, rows=1))
+        plan = _mixed_plan(learner, (images - scale[0]) / scale[1], labels, row_seed)
+        sources = plan.batch.source_images
+        rows.append(mix_gallery(sources, plan.views[plan.mixed], _class_of(plan), mean, std, names, rows=1))
     grid = _stacked(rows)
-    return np.concatenate([_title(title, grid.shape[1]), grid])
+    return np.concatenate([_title(repr(policy), grid.shape[1]), grid])
+
+
+def _fitted(learner: MixClassifier, images: Tensor) -> Tensor:
+    """``images`` with the channels, and if it is fixed the size, of the learner's network."""
+    import torch
+    from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+    if len(learner.data_preprocessor.mean) == 1:
+        images = rgb_to_grayscale(images)
+    size = learner.student.backbone.image_size
+    if size is None or tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return torch.nn.functional.interpolate(images, size, mode='bilinear', antialias=True)
+
+
+def _mixed_plan(learner: MixClassifier, images: Tensor, labels: Tensor, seed: int) -> Plan:
+    """The finished plan of a batch; of a policy that mixes with what it saw before, that of a later call."""
+    import torch
+
+    from openmixup.policies import Batch, Context
+
+    bank = Batch(images.flip(0), labels.flip(0)) if 'bank' in learner.policy.needs else None
+    for step in range(3):
+        learner.context = Context(step=step, generator=torch.Generator().manual_seed(seed))
+        plan, context = learner.plan(images, labels, bank)
+        with torch.set_grad_enabled('input_grad' in learner.policy.needs or bool(plan.losses)):
+            plan = learner.policy.finish(plan, learner.run_views(plan), context)
+        if plan.views[plan.mixed].mixture.index.shape[1] > 1:
+            break
+    return plan
+
+
+def _class_of(plan: Plan) -> Tensor:
+    """(S,) class of each source, also where a policy made soft targets of them."""
+    labels = plan.batch.source_labels
+    return labels if labels.ndim == 1 else labels.argmax(1)
 
 
 def _fix(policy: MixPolicy, lam: float) -> bool:

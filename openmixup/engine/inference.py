@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from openmixup.engine.config import load_config
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 
-__all__ = ['Classifier', 'init_model']
+__all__ = ['Classifier', 'init_model', 'trained_learner']
 
 
 class Classifier:
@@ -71,24 +71,53 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
         InputError: the files are missing, damaged or do not fit each other, or there is no such device.
     """
     loaded = config if isinstance(config, Config) else load_config(config)
-    target = _device(device)
-    for name in ('data_preprocessor', 'test_dataloader'):
-        if loaded.get(name) is None:
-            raise InputError(f'the config has no {name}: use the config that the model was trained with.')
+    if loaded.get('test_dataloader') is None:
+        raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
+    learner, meta = trained_learner(_without_downloads(loaded), checkpoint)
+    channels, *size = meta['image_shape']
+    crop = _crop(loaded['test_dataloader']['dataset'], size)
+    return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
+
+
+def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[Any, dict[str, Any]]:
+    """The learner of a config with the weights of a checkpoint, in eval mode, and what the checkpoint says of the data.
+
+    Args:
+        config: a loaded config.
+        checkpoint: file written by training.
+
+    Returns:
+        The learner, and a dict with ``classes`` (names) and ``image_shape`` (C, H, W).
+
+    Raises:
+        InputError: the files are missing, damaged or do not fit each other.
+    """
+    if config.get('data_preprocessor') is None:
+        raise InputError('the config has no data_preprocessor: use the config that the model was trained with.')
     meta = read_checkpoint(checkpoint).get('meta', {})
     if not meta.get('image_shape') or not meta.get('classes'):
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
-    model = dict(loaded['model'])
-    model['data_preprocessor'] = loaded['data_preprocessor']
-    if model['backbone'].get('pretrained'):  # the checkpoint has the weights
-        model['backbone'] = {**model['backbone'], 'pretrained': None}
+    model = {**config['model'], 'data_preprocessor': config['data_preprocessor']}
+    model['backbone'] = {**model['backbone'], 'pretrained': None}  # the checkpoint has the weights
+    if 'pretrained' not in (accepted_arguments(MODELS.get(model['backbone']['type'])) or ()):
+        model['backbone'].pop('pretrained')
     if model['head'].get('num_classes') is None:
         model['head'] = {**model['head'], 'num_classes': len(meta['classes'])}
     learner = MODELS.build(model)
     load_weights(learner, checkpoint, strict=True)
-    learner = learner.to(target).eval()
-    channels, *size = meta['image_shape']
-    return Classifier(learner, meta['classes'], _crop(loaded['test_dataloader']['dataset'], size), channels)
+    return learner.eval(), meta
+
+
+def _without_downloads(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` whose policy asks for no pretrained weights: what it looks at in training is not needed to predict."""
+
+    def stripped(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: None if key == 'pretrained' else stripped(item) for key, item in value.items()}
+        return [stripped(item) for item in value] if isinstance(value, list | tuple) else value
+
+    model = dict(config['model'])
+    return {**config, 'model': {**model, 'policy': stripped(model.get('policy') or {'type': 'Vanilla'})}}
 
 
 def _device(name: str | None) -> torch.device:

@@ -205,8 +205,7 @@ class MixClassifier(BaseModel):
             key = f'loss_{view.head}'
             terms[key] = terms[key] + term if key in terms else term
         if plan.batch.target == 'class':
-            shown = max(range(len(plan.views)), key=lambda i: (_is_mixed(plan, i), -i))
-            terms['agreement'] = agreement(outputs[shown].logits, sources, plan.views[shown].mixture)
+            terms['agreement'] = agreement(outputs[plan.mixed].logits, sources, plan.views[plan.mixed].mixture)
         self.last_plan = plan
         # the key must say "loss" to be summed, and must not be that of a view
         return terms | {f'loss_{name.removeprefix("loss_")}_term': term for name, term in plan.losses.items()}
@@ -266,11 +265,6 @@ def _guide(name: str, config: dict) -> Student:
         return Student(MODELS.build(config), {}).requires_grad_(False).eval()
     except InputError as error:
         raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
-
-
-def _is_mixed(plan: Plan, place: int) -> bool:
-    view = plan.views[place]
-    return view.share != 0 and view.mixture.index.shape[1] > 1
 
 
 def split_output(joined: Output, sizes: list[int]) -> tuple[Output, ...]:

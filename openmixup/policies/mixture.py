@@ -196,6 +196,12 @@ class Plan:
     join: bool = False
 
     @property
+    def mixed(self) -> int:
+        """Place of the first trained view of several sources; 0 if there is none. It is the one to log and to show."""
+        several = [view.share != 0 and view.mixture.index.shape[1] > 1 for view in self.views]
+        return several.index(True) if True in several else 0
+
+    @property
     def chosen(self) -> MixPolicy:
         """The innermost policy: of a composition, the member that made the mixture."""
         return self.policy if self.inner is None else self.inner.chosen

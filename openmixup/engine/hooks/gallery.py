@@ -33,7 +33,8 @@ class MixGalleryHook(Hook):
 
     @staticmethod
     def _is_mixed(runner: Any) -> bool:
-        return learner_of(runner).last_plan.views[0].mixture.index.shape[1] > 1
+        plan = learner_of(runner).last_plan
+        return plan.views[plan.mixed].mixture.index.shape[1] > 1
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Draw the first batch, and once more the first that is mixed, if that is another one."""
@@ -47,7 +48,7 @@ class MixGalleryHook(Hook):
         plan = learner.last_plan
         preprocessor = learner.data_preprocessor
         picture = mix_gallery(
-            plan.batch.images, plan.views[0], plan.batch.labels, preprocessor.mean, preprocessor.std,
+            plan.batch.source_images, plan.views[plan.mixed], plan.batch.source_labels, preprocessor.mean, preprocessor.std,
             class_names=runner.classes or None, rows=self.rows,
         )  # fmt: skip
         write_png(Path(runner.work_dir, 'mix_gallery.png'), picture)
