@@ -30,8 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'policies', nargs='+', metavar='POLICY | CONFIG', help='registered policies, or configs (.py) with model.policy'
     )
     parser.add_argument(
-        '--checkpoint', help='weights for the network of the only CONFIG; without, a policy that looks at a network sees '
-        'an untrained one'
+        '--checkpoint', help='trained weights for the network of the one CONFIG (default: an untrained network)'
     )  # fmt: skip
     parser.add_argument('--image', nargs=2, metavar=('A', 'B'), help='two image files (default: two of scikit-learn)')
     parser.add_argument('--out', default='mix.png', help='PNG file to write (default: %(default)s)')
@@ -104,7 +103,11 @@ def _small_learner(policy: MixPolicy, size: int) -> MixClassifier:
     preprocessor = {'type': 'BatchPreprocessor', 'mean': MEAN, 'std': STD}
     return MODELS.build(
         {
-            'type': 'MixClassifier', 'backbone': backbone, 'head': head, 'policy': policy, 'teacher': teacher,
+            'type': 'MixClassifier',
+            'backbone': backbone,
+            'head': head,
+            'policy': policy,
+            'teacher': teacher,
             'data_preprocessor': preprocessor,
         }  # fmt: skip
     )
@@ -135,9 +138,7 @@ def _images(paths: Sequence[str] | None, size: int) -> tuple[list[Tensor], list[
     return squares, names
 
 
-def _group(
-    learner: MixClassifier, images: Tensor, names: list[str], lams: Sequence[float], seed: int
-) -> np.ndarray:
+def _group(learner: MixClassifier, images: Tensor, names: list[str], lams: Sequence[float], seed: int) -> np.ndarray:
     """A title and one row for each lam."""
     import numpy as np
     import torch

@@ -20,7 +20,7 @@ from openmixup.registry import MODELS, POLICIES, accepted_arguments
 
 __all__ = ['MixClassifier']
 
-PROVIDES = ('pixels', 'features', 'attention', 'cam', 'input_grad', 'tap', 'teacher', 'bank')
+PROVIDES = ('pixels', 'logits', 'features', 'attention', 'cam', 'input_grad', 'tap', 'teacher', 'bank')
 
 
 @MODELS.register_module()
@@ -82,7 +82,9 @@ class MixClassifier(BaseModel):
         self._check_needs()
         self._bind(network, head['num_classes'])
         # frozen networks of the policy: no sub-modules, since they are neither trained nor saved
-        self._guides = {'guides': {name: _guide(name, config) for name, config in self.policy.networks.items()}}
+        self._guides = {
+            'guides': {name: self.build_guide(name, config) for name, config in self.policy.networks.items()}
+        }
         if compile:
             self.student.compile_backbone()
 
@@ -108,15 +110,21 @@ class MixClassifier(BaseModel):
         )
         if not looks:
             return
+        shown: dict[str, Any] = {'stages': (), 'channels': (), 'channel_dims': ()}
         try:
-            stages, channels, dims = backbone.stages, backbone.channels, backbone.channel_dims
+            shown = {name: getattr(backbone, name) for name in (*shown, 'map_channels')}
         except InputError:
             if {'tap', 'features', 'teacher'} & set(self.policy.needs):
                 raise
-            stages, channels, dims = (), (), ()
-        self.policy.bind(
-            Network(num_classes, backbone.num_features, stages, channels, dims, self.target, describe(backbone))
-        )
+        width, name = backbone.num_features, describe(backbone)
+        self.policy.bind(Network(num_classes, width, target=self.target, name=name, **shown))
+
+    def build_guide(self, name: str, config: dict) -> Student:
+        """A frozen network of the policy, in eval mode."""
+        try:
+            return Student(MODELS.build(config), {}).requires_grad_(False).eval()
+        except InputError as error:
+            raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixClassifier:
         for guide in self._guides['guides'].values():
@@ -257,14 +265,6 @@ def _teacher_arguments(teacher: dict) -> dict[str, Any]:
             takes = ', '.join(sorted(accepted))
             raise InputError(f'teacher has no argument {name!r}{did_you_mean(name, accepted)} (it takes {takes}).')
     return dict(teacher)
-
-
-def _guide(name: str, config: dict) -> Student:
-    """A frozen network of a policy, in eval mode."""
-    try:
-        return Student(MODELS.build(config), {}).requires_grad_(False).eval()
-    except InputError as error:
-        raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
 
 
 def split_output(joined: Output, sizes: list[int]) -> tuple[Output, ...]:

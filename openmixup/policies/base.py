@@ -26,7 +26,8 @@ class MixPolicy(nn.Module):
     changes its inputs, never touches a global random state and never reads a value from the device.
 
     Class tags:
-        needs: what it asks of the learner, of: pixels, features, attention, cam, input_grad, tap, teacher, bank.
+        needs: what it asks of the learner: pixels, logits, features, attention, cam, input_grad, tap, teacher, bank.
+            'logits' is for a policy whose labels are only right after :meth:`finish`, which :meth:`mix` never calls.
         label: what the weights equal: 'pixels' the measured share of each source, 'drawn' the drawn lam, 'semantic' a
             rule of the paper.
         normalised: False if the weights of a sample need not sum to one.

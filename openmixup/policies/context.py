@@ -27,6 +27,7 @@ class Network:
         channels: number of channels of each stage's output.
         channel_dims: where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and for
             (N, tokens, C).
+        map_channels: channels of the last feature map, which a view may read.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
         name: of the backbone, for messages.
     """
@@ -36,6 +37,7 @@ class Network:
     stages: tuple[str, ...]
     channels: tuple[int, ...]
     channel_dims: tuple[int, ...]
+    map_channels: int = 0
     target: str = 'class'
     name: str = 'the network'
 

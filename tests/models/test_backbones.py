@@ -94,7 +94,8 @@ def test_channels_of_the_stages_are_told_before_any_pass(name):
         backbone.get_submodule(stage).register_forward_hook(
             lambda module, i, out, dim=dim: maps.append(backbone.to_map(out, dim, images.shape[-2:]))
         )
-    backbone.eval()(images)
+    last = backbone.eval().features(images)
+    assert backbone.map_channels in (last.shape[1], last.shape[-1])
     assert tuple(m.shape[1] for m in maps) == told
     assert all(m.ndim == 4 for m in maps)
 

@@ -48,7 +48,8 @@ class MixGalleryHook(Hook):
         plan = learner.last_plan
         preprocessor = learner.data_preprocessor
         picture = mix_gallery(
-            plan.batch.source_images, plan.views[plan.mixed], plan.batch.source_labels, preprocessor.mean, preprocessor.std,
+            plan.batch.source_images, plan.views[plan.mixed], plan.batch.source_labels,
+            preprocessor.mean, preprocessor.std,
             class_names=runner.classes or None, rows=self.rows,
         )  # fmt: skip
         write_png(Path(runner.work_dir, 'mix_gallery.png'), picture)

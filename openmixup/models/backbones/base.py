@@ -37,7 +37,7 @@ class Backbone(nn.Module):
     prefix_tokens: int = 0
     image_size: tuple[int, int] | None = None
     expected_channels: tuple[int, ...] = ()
-    _shapes: tuple[torch.Size, ...] | None = None
+    _shapes: tuple[tuple[torch.Size, ...], torch.Size] | None = None
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map, (N, C, H', W') for most networks, of ``images`` (N, C, H, W)."""
@@ -62,12 +62,21 @@ class Backbone(nn.Module):
         expected = self.expected_channels or (0,) * len(self.stages)
         return tuple(channel_dim(shape, count) for shape, count in zip(self.shapes(), expected, strict=True))
 
+    @property
+    def map_channels(self) -> int:
+        """Channels of the last feature map."""
+        shape = self._measured()[1]
+        return shape[channel_dim(shape, (self.expected_channels or (0,))[-1])]
+
     def shapes(self) -> tuple[torch.Size, ...]:
         """Shape of each stage's output, measured once by a pass of a copy without values.
 
         Raises:
             InputError: the network runs with none of the usual image sizes.
         """
+        return self._measured()[0]
+
+    def _measured(self) -> tuple[tuple[torch.Size, ...], torch.Size]:
         if self._shapes is None:
             self._shapes = _measure(self)
         return self._shapes
@@ -89,7 +98,7 @@ class Backbone(nn.Module):
 
 def channel_dim(shape: torch.Size, channels: int) -> int:
     """Where a stage's output of ``shape`` has its ``channels``: 1 or -1."""
-    if len(shape) == 3:
+    if len(shape) != 4:
         return -1
     return -1 if shape[-1] == channels != shape[1] else 1
 
@@ -110,7 +119,8 @@ def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
     return rows, count // rows
 
 
-def _measure(backbone: Backbone) -> tuple[torch.Size, ...]:
+def _measure(backbone: Backbone) -> tuple[tuple[torch.Size, ...], torch.Size]:
+    """Shapes of the stages' outputs and of the last map."""
     sizes = [backbone.image_size] if backbone.image_size else [(side, side) for side in SIZES]
     hollow = copy.deepcopy(backbone).to('meta').eval()
     inputs = next((m.in_channels for m in hollow.modules() if isinstance(m, nn.Conv2d)), 3)
@@ -122,12 +132,12 @@ def _measure(backbone: Backbone) -> tuple[torch.Size, ...]:
         shapes.clear()
         try:
             with torch.no_grad():
-                hollow(torch.empty(2, inputs, *size, device='meta'))
+                last = hollow.features(torch.empty(2, inputs, *size, device='meta'))
         except (RuntimeError, AssertionError, ValueError, AttributeError) as error:  # a size that it is not made for
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             continue
         if len(shapes) == len(backbone.stages):
-            return tuple(shapes)
+            return tuple(shapes), last.shape
         reason = f'{len(shapes)} of its {len(backbone.stages)} stages ran'
     raise InputError(
         f'the hidden stages of {type(backbone).__name__} could not be measured ({reason}): choose a policy that looks '
