@@ -67,7 +67,7 @@ class Student(nn.Module):
 
     def vectors(self, images: Tensor) -> Tensor:
         """(N, num_features) of ``images`` (N, C, H, W), in the memory format that was chosen."""
-        network = self._compiled or self.backbone
+        network = self.backbone if self._compiled is None else self._compiled
         return network(self.laid_out(images))
 
     def laid_out(self, images: Tensor) -> Tensor:

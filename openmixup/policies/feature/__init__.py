@@ -1,0 +1,1 @@
+"""Policies that mix hidden stages of the network."""

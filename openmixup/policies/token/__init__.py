@@ -1,0 +1,1 @@
+"""Policies for vision transformers: their labels or their pictures follow tokens."""
