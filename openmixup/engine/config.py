@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
 from openmixup import registry
+from openmixup.datasets.loading import BANK_KEYS, check_bank
+from openmixup.engine.optim import GroupedOptimizer, policy_options
+from openmixup.engine.schedulers import BUILDER_KEYS, check_schedulers
 from openmixup.errors import InputError, did_you_mean
 
 __all__ = ['apply_options', 'configs_root', 'find_config', 'load_config', 'use_policy', 'validate']
@@ -23,7 +25,7 @@ TOP_KEYS = {
     'launcher', 'load_from', 'log_level', 'model_wrapper_cfg', 'randomness', 'resume', 'sync_bn', 'visualizer',
     'work_dir',
 }  # fmt: skip
-WRAPPER_KEYS = {'constructor', 'paramwise_cfg'}  # read by the constructor, not by the wrapper
+WRAPPER_KEYS = {'constructor', 'paramwise_cfg', 'policy'}  # read by the constructor, not by the wrapper
 PARAMWISE_KEYS = {
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
     'dcn_offset_lr_mult', 'bypass_duplicate',
@@ -34,7 +36,6 @@ TOGETHER = {  # mmengine wants all of a group or none
     'val': ('val_dataloader', 'val_cfg', 'val_evaluator'),
     'test': ('test_dataloader', 'test_cfg', 'test_evaluator'),
 }
-BUILDER_KEYS = {'convert_to_iter_based', 'epoch_length'}  # read by the builder, not by the scheduler
 LARGEST_SEED = 2**32 - 1  # what NumPy takes
 
 
@@ -154,12 +155,19 @@ def _settable(place: Any, parents: list[str]) -> set[str]:
     if not parents:
         return TOP_KEYS
     if len(parents) == 1 and parents[0].endswith('_dataloader'):
-        return LOADER_KEYS
+        return _loader_keys(parents[0])
+    if parents == ['train_dataloader', 'bank']:
+        return BANK_KEYS
     for known in vars(registry).values():
         if isinstance(known, registry.Registry) and known.knows(place.get('type')):
             accepted = registry.accepted_arguments(known.get(place['type'])) or set()
-            return accepted | (WRAPPER_KEYS if known is registry.OPTIM_WRAPPERS else set())
+            builders = {registry.OPTIM_WRAPPERS: WRAPPER_KEYS, registry.PARAM_SCHEDULERS: BUILDER_KEYS}
+            return accepted | builders.get(known, set())
     return set()
+
+
+def _loader_keys(name: str) -> set[str]:
+    return LOADER_KEYS | ({'bank'} if name == 'train_dataloader' else set())
 
 
 def _refuse_unknown(found: Iterable[str], known: set[str], where: str, remedy: str = '') -> None:
@@ -211,7 +219,7 @@ def validate(config: Mapping[str, Any]) -> None:
     _refuse_unknown(randomness, {'seed', 'deterministic'}, 'randomness')
     _whole(randomness.get('seed', 0), 'randomness.seed', 0, LARGEST_SEED)
     _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark'}, 'env_cfg')
-    _check_schedulers(config.get('param_scheduler'))
+    check_schedulers(config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
     for hook in [*_section(config, 'default_hooks').values(), *(config.get('custom_hooks') or [])]:
         plain = {key: value for key, value in hook.items() if key != 'priority'} if isinstance(hook, Mapping) else hook
@@ -233,12 +241,13 @@ def _check_together(config: Mapping[str, Any], names: tuple[str, ...]) -> None:
 def _check_loader(loader: Mapping[str, Any], name: str) -> None:
     if not loader:
         return
-    _refuse_unknown(loader, LOADER_KEYS, name)
+    _refuse_unknown(loader, _loader_keys(name), name)
     for key in ('dataset', 'batch_size'):
         if loader.get(key) is None:
             raise InputError(f'{name} has no {key}: add it.')
     _whole(loader['batch_size'], f'{name}.batch_size', 1)
     _whole(loader.get('num_workers', 0), f'{name}.num_workers', 0)
+    check_bank(_section(loader, 'bank', name))
     _check(registry.DATASETS, loader['dataset'])
 
 
@@ -252,6 +261,10 @@ def _check_optimizer(wrapper: Mapping[str, Any]) -> None:
         raise InputError('optim_wrapper has no optimizer: give it as optim_wrapper.optimizer=dict(type=...).')
     _check(registry.OPTIMIZERS, optimizer)
     registry.OPTIMIZERS.check_complete(optimizer)
+    constructor, own = wrapper.get('constructor', 'GroupedOptimizer'), _section(wrapper, 'policy', 'optim_wrapper')
+    if own and not issubclass(registry.OPTIM_WRAPPER_CONSTRUCTORS.get(constructor), GroupedOptimizer):
+        raise InputError(f'{constructor} does not read optim_wrapper.policy: use the constructor GroupedOptimizer.')
+    policy_options(optimizer, own)
     rules = _section(wrapper, 'paramwise_cfg', 'optim_wrapper')
     _refuse_unknown(rules, PARAMWISE_KEYS, 'optim_wrapper.paramwise_cfg')
     for key in _section(rules, 'custom_keys', 'optim_wrapper.paramwise_cfg'):
@@ -261,16 +274,6 @@ def _check_optimizer(wrapper: Mapping[str, Any]) -> None:
     _refuse_unknown(clip, CLIP_KEYS, 'optim_wrapper.clip_grad')
     if wrapper.get('clip_grad') is not None and not {'max_norm', 'clip_value'} & set(clip):
         raise InputError('optim_wrapper.clip_grad has no limit: give max_norm, or clip_value with type="value".')
-
-
-def _check_schedulers(schedulers: Any) -> None:
-    """Try them on an optimizer of one weight: mmengine's constructors hide their arguments from a mere look."""
-    _check(registry.PARAM_SCHEDULERS, schedulers)
-    for entry in schedulers if isinstance(schedulers, list | tuple) else [schedulers]:
-        if entry is not None:
-            optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1, momentum=0.9)
-            plain = {key: value for key, value in entry.items() if key not in BUILDER_KEYS}
-            registry.PARAM_SCHEDULERS.build({**plain, 'optimizer': optimizer})
 
 
 def _check(known: registry.Registry, entry: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,29 +10,98 @@ import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
-from openmixup.errors import InputError
-from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from openmixup.engine import timm_optimizers  # noqa: F401  (registers them)
+from openmixup.errors import InputError, did_you_mean
+from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 
-__all__ = ['AutocastOptimWrapper', 'GroupedOptimizer', 'PlainOptimWrapper']
+__all__ = ['PARTS', 'AutocastOptimWrapper', 'GroupedOptimizer', 'PlainOptimWrapper', 'part_of', 'policy_options']
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+PARTS = ('network', 'policy')
+JOINT_CLIPPING = 'max_grad_norm'  # option of optimizers (LAMB) that clip the gradients of all groups together
+
+
+def part_of(group: Mapping[str, Any]) -> str:
+    """'policy' for a parameter group of the mixing policy, 'network' for any other."""
+    return group.get('part', 'network')
+
+
+def policy_options(optimizer: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[dict[str, Any], float | None]:
+    """Options of the policy's parameter groups, and the largest norm of their gradients.
+
+    Args:
+        optimizer: config of the optimizer.
+        given: options that the policy has for itself, and ``max_norm``.
+
+    Returns:
+        What the groups need beside the optimizer's own values, and the norm, None if it is that of the network.
+
+    Raises:
+        InputError: an option that the groups of the optimizer do not have, or a value that it refuses.
+    """
+    if not given:
+        return {}, None
+
+    def options(**own: Any) -> dict[str, Any]:
+        config = {key: value for key, value in {**optimizer, **own}.items() if key != 'params'}
+        return OPTIMIZERS.build({**config, 'params': [torch.zeros(1, 1)]}).defaults
+
+    usual = options()
+    known = (set(usual) | {'max_norm'}) - {JOINT_CLIPPING}
+    for key in given:
+        if key not in known:
+            raise InputError(
+                f'optim_wrapper.policy has an unknown key {key!r}{did_you_mean(key, known)} '
+                f'(it takes {", ".join(sorted(known))}).'
+            )
+    norm = given.get('max_norm')
+    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0):
+        raise InputError(f'optim_wrapper.policy.max_norm={norm!r}: expected a number above 0, or None for the usual.')
+    own = options(**{key: value for key, value in given.items() if key != 'max_norm'})
+    # an option may be derived from another one, so that not only those given can differ
+    return {key: value for key, value in own.items() if key in given or repr(value) != repr(usual[key])}, norm
 
 
 @OPTIM_WRAPPERS.register_module(name='OptimWrapper')
 class PlainOptimWrapper(OptimWrapper):
     """mmengine's wrapper, which clips and accumulates, without its read from the device at each clipping.
 
+    The network and a learned policy are clipped each by itself, so that large gradients of the one do not shorten the
+    other's step.
+
     Attributes:
-        grad_norm: () norm of the gradients before they were last clipped; None if they are not clipped by norm.
+        grad_norm: () norm of the network's gradients before they were last clipped; None if they are not clipped by
+            norm.
+        policy_max_norm: largest norm of the policy's gradients; None: that of ``clip_grad``, if there is one.
     """
 
     grad_norm: torch.Tensor | None = None
+    policy_max_norm: float | None = None
+
+    @property
+    def clips(self) -> bool:
+        """Whether gradients of any part are clipped."""
+        return bool(self.clip_grad_kwargs) or self.policy_max_norm is not None
+
+    def step(self, **kwargs: Any) -> None:
+        """Clip, then update."""
+        if self.clips:
+            self._clip_grad()
+        self.optimizer.step(**kwargs)
 
     def _clip_grad(self) -> None:
-        groups = self.optimizer.param_groups
-        parameters = [p for group in groups for p in group['params'] if p.grad is not None]
-        if parameters:
-            self.grad_norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+        for part in PARTS:
+            groups = [group for group in self.optimizer.param_groups if part_of(group) == part]
+            parameters = [p for group in groups for p in group['params'] if p.grad is not None]
+            if not parameters:
+                continue
+            if part == 'policy' and self.policy_max_norm is not None:
+                by_norm = self.clip_grad_kwargs and self.grad_name == 'grad_norm'
+                options = {**(self.clip_grad_kwargs if by_norm else {}), 'max_norm': self.policy_max_norm}
+                torch.nn.utils.clip_grad_norm_(parameters, **options)
+            elif self.clip_grad_kwargs:
+                norm = self.clip_func(parameters, **self.clip_grad_kwargs)
+                self.grad_norm = norm if part == 'network' else self.grad_norm
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -69,7 +138,7 @@ class AutocastOptimWrapper(PlainOptimWrapper):
 
     def step(self, **kwargs: Any) -> None:
         """Clip the true gradients, then update."""
-        if self.clip_grad_kwargs:
+        if self.clips:
             self.scaler.unscale_(self.optimizer)
             self._clip_grad()
         self.scaler.step(self.optimizer, **kwargs)
@@ -93,39 +162,81 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
     """mmengine's parameter rules (``paramwise_cfg``), with equal parameters joined into few groups.
 
     mmengine makes a group of each parameter, and an optimizer's fused or foreach update then runs once per parameter.
-    Frozen parameters (a teacher's) are left out.
+    Frozen parameters (a teacher's) are left out. Each group says in ``part`` whether its parameters belong to the
+    'network' or, as those below ``policy.`` do, to the 'policy'; the network's groups come first.
 
     Args:
-        optim_wrapper_cfg: config of the optimizer wrapper with ``optimizer``.
-        paramwise_cfg: mmengine's rules: ``custom_keys``, ``norm_decay_mult``, ``bias_decay_mult`` ...
+        optim_wrapper_cfg: config of the optimizer wrapper with ``optimizer``, and with ``policy``: options of the
+            optimizer for the policy's groups (``lr``, ``weight_decay``, ``momentum`` ...), and ``max_norm`` for their
+            gradients. What it does not name is as in the network's groups; without learned parts it does nothing.
+        paramwise_cfg: mmengine's rules: ``custom_keys``, ``norm_decay_mult``, ``bias_decay_mult`` ... Multipliers apply
+            to the values of the part.
     """
+
+    optimizer_cfg: dict[str, Any]
+    base_lr: float | None
+    base_wd: float | None
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         # without any rule mmengine would hand over all parameters, the frozen ones included
         super().__init__(optim_wrapper_cfg, paramwise_cfg or {'bypass_duplicate': True})
+        given = self.optim_wrapper_cfg.pop('policy', None)
+        self.policy_options, self.policy_max_norm = policy_options(self.optimizer_cfg, given or {})
+        if isinstance(self.optimizer_cfg.get('type'), str):  # outside a run mmengine would not find timm's
+            self.optimizer_cfg = {**self.optimizer_cfg, 'type': OPTIMIZERS.get(self.optimizer_cfg['type'])}
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer wrapper for the parameters of ``model``."""
         try:
             wrapper = super().__call__(model)
         except (TypeError, ValueError, AssertionError) as error:  # the optimizer's own word on its arguments
-            raise InputError(f'optim_wrapper cannot be built: {error}; see {dict(self.optimizer_cfg)}.') from error
+            shown = {**self.optimizer_cfg, 'type': self.optimizer_cfg['type'].__name__}
+            raise InputError(f'optim_wrapper cannot be built: {error}; see {shown}.') from error
         # mmengine hands its config dicts to the optimizer, which looks into them several times a step
         wrapper.optimizer.param_groups[:] = [dict(group.items()) for group in wrapper.optimizer.param_groups]
+        if any(part_of(group) == 'policy' for group in wrapper.optimizer.param_groups):
+            self._clip_parts(wrapper)
         return wrapper
+
+    def _clip_parts(self, wrapper: OptimWrapper) -> None:
+        """Have the policy's gradients clipped by themselves, or say why that cannot be."""
+        name, limit = type(wrapper.optimizer).__name__, wrapper.optimizer.defaults.get(JOINT_CLIPPING)
+        if limit is not None:
+            raise InputError(
+                f'{name} clips the gradients of the network and of the learned policy together '
+                f'({JOINT_CLIPPING}={limit}): set optim_wrapper.optimizer.{JOINT_CLIPPING}=None and '
+                f'optim_wrapper.clip_grad=dict(max_norm={limit}), which clips each by itself.'
+            )
+        if self.policy_max_norm is not None and not isinstance(wrapper, PlainOptimWrapper):
+            raise InputError(
+                f'{type(wrapper).__name__} does not read optim_wrapper.policy.max_norm: use OptimWrapper or '
+                'AutocastOptimWrapper.'
+            )
+        wrapper.policy_max_norm = self.policy_max_norm
 
     def add_params(self, params: list[dict], module: nn.Module, prefix: str = '', is_dcn_module: Any = None) -> None:
         """Collect groups as mmengine does; the outermost call joins them and leaves out frozen parts."""
         if prefix:
             super().add_params(params, module, prefix, is_dcn_module)
             return
-        params += [{'params': [parameter]} for parameter in module.parameters(recurse=False)]
+        params += [{'params': [parameter], 'part': 'network'} for parameter in module.parameters(recurse=False)]
         for name, child in module.named_children():
             if any(parameter.requires_grad for parameter in child.parameters()):
-                super().add_params(params, child, name, is_dcn_module)
-        joined: dict[tuple, dict] = {}
+                self._add_part(params, child, name, is_dcn_module)
+        joined: dict[str, dict] = {}
         for group in params:
             options = {key: value for key, value in group.items() if key != 'params'}
-            place = joined.setdefault(tuple(sorted(options.items())), {**options, 'params': []})
+            place = joined.setdefault(repr(sorted(options.items())), {**options, 'params': []})
             place['params'] += [parameter for parameter in group['params'] if parameter.requires_grad]
-        params[:] = [group for group in joined.values() if group['params']]
+        found = [group for group in joined.values() if group['params']]
+        params[:] = sorted(found, key=lambda group: PARTS.index(group['part']))
+
+    def _add_part(self, params: list[dict], module: nn.Module, name: str, is_dcn_module: Any) -> None:
+        """Add the parameters of a child of the learner, with the options of its part below the rules."""
+        part = 'policy' if name == 'policy' else 'network'
+        own = self.policy_options if part == 'policy' else {}
+        base, begin = (self.base_lr, self.base_wd), len(params)
+        self.base_lr, self.base_wd = own.get('lr', base[0]), own.get('weight_decay', base[1])
+        super().add_params(params, module, name, is_dcn_module)
+        self.base_lr, self.base_wd = base
+        params[begin:] = [{**own, **group, 'part': part} for group in params[begin:]]

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
+from openmixup.engine.distributed import accelerator
 from openmixup.engine.loops import learner_of
 from openmixup.errors import InputError
 
-__all__ = ['config_hash', 'restore', 'run_state', 'settings']
+__all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']
 
 # where and how a run is made does not change what it computes
 PLACES = {
@@ -57,8 +60,50 @@ def _identity(runner: Any) -> dict[str, int]:
     }
 
 
+def gather_states(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of each process by name, on the CPU of the first one; all processes must call it.
+
+    Names, types and shapes may differ between the processes. They travel as bytes, one process after the other, so that
+    the first one never holds more than one of them on its accelerator, and no object is unpickled.
+
+    Returns:
+        One dict for each process; on other processes than the first an empty list.
+    """
+    own = {name: tensor.detach().contiguous() for name, tensor in state.items()}
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [{name: tensor.cpu() for name, tensor in own.items()}]
+    rank, size, device = dist.get_rank(), dist.get_world_size(), accelerator()
+    header = json.dumps([[name, str(value.dtype)[6:], list(value.shape)] for name, value in own.items()]).encode()
+    parts = [torch.tensor(list(header), dtype=torch.uint8)]
+    parts += [value.reshape(-1).view(torch.uint8) for value in own.values()]
+    packed = torch.cat([part.to(device) for part in parts])
+    sizes = [torch.zeros(2, dtype=torch.int64, device=device) for _ in range(size)]
+    dist.all_gather(sizes, torch.tensor([len(header), len(packed)], device=device))
+    if rank:
+        dist.send(packed, 0)
+        return []
+    gathered = []
+    for source, (head, length) in enumerate([pair.tolist() for pair in sizes]):
+        if source:
+            packed = torch.empty(length, dtype=torch.uint8, device=device)
+            dist.recv(packed, source)
+        gathered.append(_unpack(packed.cpu(), head))
+    return gathered
+
+
+def _unpack(packed: Tensor, head: int) -> dict[str, Tensor]:
+    """Tensors by name from bytes (length,), of which the first ``head`` say what the others are."""
+    state, begin = {}, head
+    for name, kind, shape in json.loads(bytes(packed[:head].tolist())):
+        dtype = getattr(torch, kind)
+        end = begin + torch.Size(shape).numel() * dtype.itemsize
+        state[name] = packed[begin:end].clone().view(dtype).reshape(shape)  # a copy begins where any type may begin
+        begin = end
+    return state
+
+
 def run_state(runner: Any) -> dict[str, Any]:
-    """Everything that a continued run needs, as tensors and plain data."""
+    """Everything that a continued run needs, as tensors and plain data; all processes must call it."""
     loop, learner = runner.train_loop, learner_of(runner)
     schedulers = [scheduler.state_dict() for scheduler in runner.param_schedulers or []]
     state = {
@@ -76,6 +121,11 @@ def run_state(runner: Any) -> dict[str, Any]:
     if loop.iter and not runner.optim_wrapper.should_update():  # in the middle of an accumulation
         gradients = {name: parameter.grad for name, parameter in learner.named_parameters()}
         state['gradients'] = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+    history = learner.policy.rank_state() if hasattr(learner, 'policy') else {}
+    histories = gather_states(history)
+    if any(histories):
+        state['rank_states'] = histories
+        state['rank_devices'] = {name: tensor.device.type for name, tensor in history.items()}
     runner.call_hook('before_save_checkpoint', checkpoint=state)
     return state
 
@@ -113,6 +163,12 @@ def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
     for name, parameter in learner.named_parameters():
         if name in gradients:
             parameter.grad = gradients[name].to(parameter.device)
+    if 'rank_states' in content:  # as many as there are processes: that number is checked above
+        places = content['rank_devices']
+        learner.policy.load_rank_state({
+            name: tensor if places.get(name) == 'cpu' else tensor.to(accelerator())
+            for name, tensor in content['rank_states'][runner.rank].items()
+        })  # fmt: skip
     runner.train_loop.epoch, runner.train_loop.iter = progress['epoch'], progress['iter']
     runner.history, runner.best = content['history'], content['best']
     runner.continue_clock(progress['seconds'])

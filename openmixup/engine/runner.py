@@ -24,8 +24,10 @@ from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_asi
 from openmixup.engine.data_checks import check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
-from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.engine.loops import learner_of
+from openmixup.engine.policy_checks import check_needs, check_unused
 from openmixup.engine.resume import finite, restore, run_state
+from openmixup.engine.schedulers import build_schedulers
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, HOOKS, LOOPS, MODELS, RUNNERS
 
@@ -162,7 +164,7 @@ class Runner(MMEngineRunner):
         count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
         if count is not None and isinstance(model, dict):
             set_classes(model['head'], count)
-        return model if isinstance(model, nn.Module) else MODELS.build(model)
+        return check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""
@@ -174,13 +176,13 @@ class Runner(MMEngineRunner):
         if torch.cuda.is_available():
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.cfg.get('sync_bn') else model
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-        options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False)}
-        return MMDistributedDataParallel(model, device_ids=devices, **{**options, **(model_wrapper_cfg or {})})
+        options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
+        check_unused(model, options['find_unused_parameters'])
+        return MMDistributedDataParallel(model, device_ids=devices, **options)
 
     def _loader(self, part: str, *, infinite: bool = False) -> Any:
-        config = dict(getattr(self, f'_{part}_dataloader'))
-        config.pop('dataset')
-        config.pop('on_device', None)
+        given = getattr(self, f'_{part}_dataloader')
+        config = {key: value for key, value in given.items() if key not in ('dataset', 'on_device')}
         shuffle = config.pop('shuffle', part == 'train')
         return build_dataloader(
             self.dataset(part), shuffle=shuffle, seed=self.seed, rank=self.rank, world_size=self.world_size,
@@ -211,11 +213,8 @@ class Runner(MMEngineRunner):
         return self._eval_loop('test', loop)
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """The schedulers of the config; in a run counted in steps they must count steps too."""
-        built = super().build_param_scheduler(scheduler)
-        if isinstance(self._train_loop, IterLoop) and any(getattr(item, 'by_epoch', False) for item in built):
-            raise InputError('param_scheduler counts epochs, but train_cfg is an IterLoop: set by_epoch=False.')
-        return built
+        """The schedulers of the config, for all parameters or one part; a run counted in steps needs steps."""
+        return build_schedulers(self, scheduler)
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
         """The optimizer with equal parameters in one group and frozen ones left out."""
@@ -297,4 +296,4 @@ class Runner(MMEngineRunner):
         learner = learner_of(self)
         loaded = load_weights(learner, path, strict=strict, log=self.logger.info)
         if getattr(learner, 'teacher', None) is not None and not any(key.startswith('teacher.') for key in loaded):
-            learner.teacher.load_state_dict(learner.student.state_dict())
+            learner.teacher.network.load_state_dict(learner.student.state_dict())

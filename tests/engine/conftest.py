@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 CONFIG = """
 default_scope = 'openmixup'
@@ -48,5 +54,18 @@ def train(config_file: Path, tmp_path: Path):
         arguments = [str(config_file), '--work-dir', str(tmp_path / name), *argv]
         main([*arguments, '--cfg-options', *options] if options else arguments)
         return tmp_path / name
+
+    return run
+
+
+@pytest.fixture
+def launch() -> Callable[..., subprocess.CompletedProcess]:
+    """Train in processes of their own, as torchrun starts them: ``launch(config, work_dir, *argv, processes=2)``."""
+
+    def run(config: Path, work: Path, *argv: str, processes: int = 2) -> subprocess.CompletedProcess:
+        environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(config.parent)}
+        command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
+        command += [str(ROOT / 'tools/train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(work), *argv]
+        return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)
 
     return run

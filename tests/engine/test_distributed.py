@@ -7,12 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.distributed import init_processes, slurm_environment
+from openmixup.engine.policy_checks import check_unused
+from openmixup.engine.resume import gather_states
+from openmixup.engine.runner import Runner
 from openmixup.errors import InputError
+from openmixup.policies import MixPolicy, RandomChoice
 
 ROOT = Path(__file__).parents[2]
 HOOK = """
@@ -35,6 +41,56 @@ class Witness(Hook):
         teacher = torch.cat([p.flatten() for p in learner_of(runner).teacher.parameters()])
         buffers = float(runner.val_loop.run()['top1'])
         self.lines.append(f'{weights.double().sum().item()} {teacher.double().sum().item()} {buffers}')
+        Path(runner.work_dir, f'rank{runner.rank}.txt').write_text('\\n'.join(self.lines))
+"""
+
+
+LEARNED = """
+from pathlib import Path
+import torch
+from mmengine.hooks import Hook
+from torch import nn
+from openmixup.engine.loops import learner_of
+from openmixup.engine.resume import gather_states
+from openmixup.policies import MixPolicy, Plan, View
+from openmixup.registry import HOOKS, POLICIES
+
+@POLICIES.register_module()
+class Learned(MixPolicy):
+    heads = ('second',)
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(1))
+        self.history = {}
+    def plan(self, batch, ctx):
+        images = batch.images * self.gain
+        for kept in self.history.values():
+            images = images + kept.to(images).mean()
+        # names, types and shapes differ between the processes
+        kind = (torch.float32, torch.bfloat16)[ctx.rank]
+        self.history = {f'kept{ctx.rank}': batch.images[: 2 + ctx.rank].to(kind)}
+        if ctx.rank:
+            self.history['few'] = batch.labels[:3] > 4
+        mixture = self.unmixed(batch).views[0].mixture
+        views = View(images, mixture), View(images.flip(-1), mixture, head='second')
+        return Plan(batch, views, self)
+    def rank_state(self):
+        return dict(self.history)
+    def load_rank_state(self, state):
+        self.history = state
+
+@HOOKS.register_module()
+class Gradients(Hook):
+    def before_train(self, runner):
+        self.lines = []
+        def look(optimizer, args, kwargs):
+            trained = [p for p in learner_of(runner).parameters() if p.requires_grad]
+            self.lines.append(str(sum(p.grad is None for p in trained)))
+        runner.optim_wrapper.optimizer.register_step_pre_hook(look)
+    def after_train(self, runner):
+        empty = gather_states({})
+        lone = gather_states({'x': torch.arange(3)} if runner.rank else {})
+        self.lines += [str(empty), str([{k: v.tolist() for k, v in state.items()} for state in lone])]
         Path(runner.work_dir, f'rank{runner.rank}.txt').write_text('\\n'.join(self.lines))
 """
 
@@ -94,3 +150,65 @@ def test_the_launch_scripts_say_how_they_are_used(script, arguments):
     )
     assert done.returncode == 2
     assert 'usage:' in done.stderr
+
+
+def test_each_process_continues_its_own_history_and_every_parameter_gets_a_gradient(config_file, tmp_path):
+    (tmp_path / 'learned.py').write_text(LEARNED)
+    text = config_file.read_text()
+    start = text.index("    policy=dict(type='RandomChoice'")
+    config_file.write_text(
+        text[:start] + "    policy=dict(type='Learned'))" + text[text.index('\ntrain_cfg') :]
+        + "custom_imports = dict(imports=['learned'])\ncustom_hooks = [dict(type='Gradients')]\n"
+        + "default_hooks['checkpoint'].update(by_epoch=False, keep=20)\n"
+        + "optim_wrapper['policy'] = dict(lr=0.01)\nval_dataloader = val_cfg = val_evaluator = None\n"
+    )  # fmt: skip
+    done = launch(config_file, tmp_path / 'whole')
+    assert done.returncode == 0, done.stderr[-6000:]
+    lines = [(tmp_path / 'whole' / f'rank{rank}.txt').read_text().splitlines() for rank in (0, 1)]
+    assert lines[0] == ['0'] * 9 + ['[{}, {}]', "[{}, {'x': [0, 1, 2]}]"]
+    assert lines[1] == ['0'] * 9 + ['[]', '[]']
+    saved = read_checkpoint(tmp_path / 'whole' / 'iter_4.pth')
+    first, second = saved['rank_states']
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in first.items()} == {
+        'kept0': (torch.float32, (2, 1, 8, 8))
+    }
+    assert {name: (tensor.dtype, tensor.shape) for name, tensor in second.items()} == {
+        'kept1': (torch.bfloat16, (3, 1, 8, 8)), 'few': (torch.bool, (3,))
+    }  # fmt: skip
+    again = launch(
+        config_file, tmp_path / 'rest', '--resume', '--load-from', str(tmp_path / 'whole' / 'iter_4.pth')
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr[-6000:]
+    one, other = (read_checkpoint(tmp_path / name / 'iter_9.pth') for name in ('whole', 'rest'))
+    assert one['state_dict'].keys() == other['state_dict'].keys()
+    assert all(torch.equal(one['state_dict'][key], other['state_dict'][key]) for key in one['state_dict'])
+    for state, restored in zip(one['rank_states'], other['rank_states'], strict=True):
+        assert state.keys() == restored.keys()
+        assert all(torch.equal(state[name], restored[name]) for name in state)
+
+
+def test_one_process_gathers_its_own_state():
+    state = {'a': torch.ones(2, 3), 'b': torch.tensor(4)}
+    (gathered,) = gather_states(state)
+    assert gathered.keys() == state.keys()
+    assert all(torch.equal(gathered[name], state[name]) for name in state)
+
+
+def test_a_choice_of_learned_policies_must_be_announced_to_ddp():
+    class Gain(MixPolicy):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+    learner = torch.nn.ModuleDict(
+        {'student': torch.nn.Linear(2, 2), 'policy': RandomChoice([Gain(), {'type': 'Mixup'}])}
+    )
+    check_unused(learner, True)
+    run = SimpleNamespace(distributed=True, cfg={})
+    with pytest.raises(InputError, match='RandomChoice leaves learned .*set find_unused_parameters=True'):
+        Runner.wrap_model(run, None, learner)
+    for policy in (RandomChoice(), RandomChoice([Gain()]), Gain()):
+        check_unused(torch.nn.ModuleDict({'policy': policy}), False)
+    around = torch.nn.ModuleDict({'policy': torch.nn.Sequential(RandomChoice([Gain(), Gain()]))})
+    with pytest.raises(InputError, match='RandomChoice leaves learned'):
+        check_unused(around, False)

@@ -7,9 +7,33 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.errors import InputError
+from openmixup.policies import Batch, Context, MixPolicy, Plan, View
+from openmixup.registry import POLICIES
+
+
+@POLICIES.register_module(force=True)
+class LastBatch(MixPolicy):
+    """Adds the mean of the batch before; the first batch of a run has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def plan(self, batch: Batch, ctx: Context) -> Plan:
+        images = batch.images if self.last is None else batch.images + self.last.to(batch.images).mean(0)
+        self.last = batch.images.half()
+        return Plan(batch, (View(images, self.unmixed(batch).views[0].mixture),), self)
+
+    def rank_state(self) -> dict[str, Tensor]:
+        return {} if self.last is None else {'last': self.last, 'count': torch.tensor(len(self.last))}
+
+    def load_rank_state(self, state: dict[str, Tensor]) -> None:
+        self.last = state['last']
+        assert len(self.last) == int(state['count'])
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -236,7 +260,7 @@ def test_a_teacher_starts_from_loaded_weights(train, tmp_path):
     first = train('first', 'model.teacher=None')
     second = train('second', 'optim_wrapper.optimizer.lr=0', argv=('--load-from', str(first / 'best.pth')))
     state = weights(second / 'epoch_3.pth')
-    assert torch.equal(state['teacher.heads.main.fc.weight'], state['student.heads.main.fc.weight'])
+    assert torch.equal(state['teacher.network.heads.main.fc.weight'], state['student.heads.main.fc.weight'])
 
 
 def test_a_network_without_buffers_has_a_teacher_too(train):
@@ -282,3 +306,44 @@ def test_the_log_of_a_continued_epoch_is_that_of_the_whole(train, monkeypatch):
     entries = [json.loads((work / 'history.json').read_text()) for work in (whole, cut)]
     assert [[e[k] for k in keys] for e in entries[0]] == [[e[k] for k in keys] for e in entries[1]]
     assert entries[0][0]['lr'] == 0.05
+
+
+@pytest.mark.parametrize('step', [1, 8])
+def test_a_policys_history_is_continued(train, monkeypatch, step):
+    from openmixup.engine.loops import TrainLoop
+
+    options = ('default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.keep=20')
+    whole = train('whole', *options, argv=('--policy', 'LastBatch'))
+    plain = TrainLoop.step
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < step else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train('cut', *options, argv=('--policy', 'LastBatch'))
+    saved = read_checkpoint(whole / f'iter_{step}.pth')
+    assert [{name: tensor.shape for name, tensor in state.items()} for state in saved['rank_states']] == [
+        {'last': (16, 1, 8, 8), 'count': ()}
+    ]
+    assert saved['rank_states'][0]['last'].dtype == torch.float16
+    resumed = train('cut', *options, argv=('--policy', 'LastBatch', '--resume'))
+    assert same(weights(whole / 'iter_15.pth'), weights(resumed / 'iter_15.pth'))
+
+
+def test_a_policy_without_history_leaves_none_behind(train):
+    assert 'rank_states' not in read_checkpoint(train('run', 'train_cfg.max_epochs=1') / 'epoch_1.pth')
+
+
+def test_an_optimizer_of_timm_trains_and_continues(train, monkeypatch):
+    from openmixup.engine.loops import TrainLoop
+
+    options = (
+        'default_hooks.checkpoint.by_epoch=False',
+        "optim_wrapper.optimizer={'type': 'Lamb', 'lr': 0.01, 'weight_decay': 0.02}",
+    )
+    whole = train('whole', *options)
+    plain = TrainLoop.step
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 7 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train('cut', *options)
+    resumed = train('cut', *options, argv=('--resume',))
+    assert same(weights(whole / 'iter_15.pth'), weights(resumed / 'iter_15.pth'))
