@@ -6,13 +6,16 @@ from openmixup.datasets.folder import ImageFolder, ImageList
 from openmixup.datasets.idx import FashionMNIST
 from openmixup.datasets.loading import build_dataloader
 from openmixup.datasets.memory import InMemoryDataset
+from openmixup.datasets.repeated import RepeatedBatchSampler
 from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
 from openmixup.datasets.tiny_imagenet import TinyImageNet
 from openmixup.datasets.transforms import (
     BatchTransform,
+    ColorJitter,
     Compose,
     Normalize,
     Pad,
+    RandAugment,
     RandomCrop,
     RandomErasing,
     RandomFlip,
@@ -21,7 +24,8 @@ from openmixup.datasets.transforms import (
 )
 
 __all__ = [
-    'CIFAR10', 'CIFAR100', 'BatchTransform', 'Compose', 'Digits', 'EpochBatchSampler', 'FashionMNIST', 'ImageFolder',
-    'ImageList', 'InMemoryDataset', 'InfiniteBatchSampler', 'Normalize', 'Pad', 'RandomCrop', 'RandomErasing',
-    'RandomFlip', 'RandomResizedCrop', 'Resize', 'TinyImageNet', 'build_dataloader',
+    'CIFAR10', 'CIFAR100', 'BatchTransform', 'ColorJitter', 'Compose', 'Digits', 'EpochBatchSampler', 'FashionMNIST',
+    'ImageFolder', 'ImageList', 'InMemoryDataset', 'InfiniteBatchSampler', 'Normalize', 'Pad', 'RandAugment',
+    'RandomCrop', 'RandomErasing', 'RandomFlip', 'RandomResizedCrop', 'RepeatedBatchSampler', 'Resize', 'TinyImageNet',
+    'build_dataloader',
 ]  # fmt: skip

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
-from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
-from openmixup.errors import InputError
+from openmixup.datasets.samplers import BankSampler, EpochBatchSampler, InfiniteBatchSampler
+from openmixup.errors import InputError, did_you_mean
 from openmixup.randomness import keyed_generator
 
-__all__ = ['BatchLoader', 'build_dataloader']
+__all__ = ['BANK_KEYS', 'BatchLoader', 'bank_weights', 'build_dataloader', 'check_bank']
 
+BANK_KEYS = {'weights', 'power', 'batch_size'}
 _GRACE = 120  # seconds from SIGTERM to the end of a worker
 
 
@@ -49,9 +54,10 @@ class BatchLoader(DataLoader):
             epoch: number of the epoch, from 0.
             start_batch: batches of this rank that were seen already.
         """
-        if not isinstance(self.batch_sampler, EpochBatchSampler):
+        batches = getattr(self.batch_sampler, 'batches', self.batch_sampler)  # without the bank around it
+        if not isinstance(batches, EpochBatchSampler):
             raise InputError('an infinite loader has no epoch to set; its sampler counts them by itself.')
-        self.batch_sampler.set_epoch(epoch, start_batch)
+        batches.set_epoch(epoch, start_batch)
         if hasattr(self.dataset, 'set_epoch'):
             self.dataset.set_epoch(epoch)
 
@@ -63,6 +69,71 @@ class BatchLoader(DataLoader):
 def _as_batch(samples: Any) -> Any:
     """A batch that ``__getitems__`` made is passed on as it is; a list of samples is stacked."""
     return default_collate(samples) if isinstance(samples, list) else samples
+
+
+def _with_bank(samples: Any, size: int | None) -> dict[str, Tensor]:
+    """A batch whose last ``size`` samples, or last half, stand under ``bank_inputs`` and ``bank_labels``."""
+    batch = _as_batch(samples)
+    own = len(batch['labels']) - (size or len(batch['labels']) // 2)
+    bank = {f'bank_{key}': value[own:] for key, value in batch.items()}
+    return {key: value[:own] for key, value in batch.items()} | bank
+
+
+def check_bank(bank: Mapping[str, Any]) -> None:
+    """Refuse the config of a second stream that has unknown keys or values out of their ranges.
+
+    Args:
+        bank: ``weights``: 'inverse', 'uniform' or one number a class; ``power``; ``batch_size``.
+    """
+    for key in bank:
+        if key not in BANK_KEYS:
+            hint = did_you_mean(key, BANK_KEYS)
+            raise InputError(f'bank has an unknown key {key!r}{hint} (it takes {", ".join(sorted(BANK_KEYS))}).')
+    weights, power, size = bank.get('weights', 'inverse'), bank.get('power', 1.0), bank.get('batch_size')
+    if isinstance(weights, str):
+        check_choice('bank.weights', weights, ('inverse', 'uniform'))
+    elif not isinstance(weights, list | tuple) or not all(_number(weight) for weight in weights) or not any(weights):
+        raise InputError(
+            f"bank.weights={weights!r}: expected 'inverse', 'uniform' or a number of at least 0 for each class, not 0 "
+            'for all.'
+        )
+    if not _number(power):
+        raise InputError(f'bank.power={power!r}: expected a number of at least 0.')
+    if size is not None and (type(size) is not int or size < 1):
+        raise InputError(f'bank.batch_size={size!r}: expected a whole number of at least 1, or None for the same.')
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def bank_weights(dataset: Any, weights: Any = 'inverse', power: float = 1.0) -> Tensor:
+    """Weight of each sample in the draws of a second stream, (length,) float64 on the CPU.
+
+    Args:
+        dataset: with ``labels``, class numbers (length,), unless all samples are alike.
+        weights: 'inverse': 1 / n^power for a sample whose class has n of them, so that with power 1 all classes are
+            drawn equally often, with a larger one the rare ones more often; 'uniform': all samples alike; or the weight
+            of a sample of each class.
+        power: for 'inverse' only.
+
+    Raises:
+        InputError: the data set does not tell the classes of its samples, or has another number of classes.
+    """
+    if weights == 'uniform':
+        return torch.ones(len(dataset), dtype=torch.float64)
+    labels = torch.as_tensor(getattr(dataset, 'labels', ())).cpu()
+    if labels.shape != (len(dataset),) or labels.is_floating_point():
+        raise InputError(
+            f'{type(dataset).__name__} has no class number for each sample (attribute labels), which the bank needs: '
+            "use bank=dict(weights='uniform')."
+        )
+    counts = torch.bincount(labels, minlength=int(getattr(dataset, 'num_classes', None) or 0))
+    if weights == 'inverse':
+        return counts.clamp(min=1).double().pow(-power)[labels]
+    if len(weights) != len(counts):
+        raise InputError(f'bank.weights has {len(weights)} numbers for {len(counts)} classes: give one for each.')
+    return torch.tensor(weights, dtype=torch.float64)[labels]
 
 
 def _start_worker(worker: int) -> None:
@@ -89,6 +160,7 @@ def build_dataloader(
     drop_last: bool = False,
     infinite: bool = False,
     start_batch: int = 0,
+    bank: Mapping[str, Any] | None = None,
 ) -> BatchLoader:
     """A loader of dicts of tensors whose order and content depend on the seed and the epoch alone.
 
@@ -106,6 +178,10 @@ def build_dataloader(
         drop_last: leave out the last batch if it is not full.
         infinite: an endless stream of full batches in place of epochs.
         start_batch: batches to leave out at the start, without reading them.
+        bank: a second stream of samples of the same data set, drawn with replacement and weights, whose images and
+            labels each batch has as ``bank_inputs`` and ``bank_labels``: ``dict(weights='inverse', power=1.0,
+            batch_size=None)``, see :func:`bank_weights`; as many as the batch has, unless ``batch_size`` says another
+            number. None: no such stream.
 
     Returns:
         A ``DataLoader``; call its ``set_epoch`` before each epoch, unless it is infinite.
@@ -123,19 +199,25 @@ def build_dataloader(
         'start_batch': start_batch,
     }
     length = len(dataset)  # type: ignore[arg-type]
-    sampler: EpochBatchSampler | InfiniteBatchSampler
+    carry = getattr(dataset, 'reads_epoch', False)
+    sampler: EpochBatchSampler | InfiniteBatchSampler | BankSampler
     if infinite:
-        carry = getattr(dataset, 'reads_epoch', False)
         sampler = InfiniteBatchSampler(length, batch_size, carry_epoch=carry, **shared)
     else:
         sampler = EpochBatchSampler(length, batch_size, drop_last=drop_last, **shared)
+    collate: Any = _as_batch
+    if bank is not None:
+        check_bank(bank)
+        options = {key: value for key, value in bank.items() if key != 'batch_size'}
+        sampler = BankSampler(sampler, bank_weights(dataset, **options), bank.get('batch_size'), carry)
+        collate = partial(_with_bank, size=bank.get('batch_size'))
     workers = 0 if isinstance(dataset, InMemoryDataset) else num_workers
     on_cpu = not isinstance(dataset, InMemoryDataset) or dataset.device.type == 'cpu'
     return BatchLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=_as_batch,
+        collate_fn=collate,
         pin_memory=on_cpu and torch.cuda.is_available(),
         worker_init_fn=_start_worker,
         generator=keyed_generator(seed, 'loader', rank),

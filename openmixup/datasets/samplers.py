@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATA_SAMPLERS
 
-__all__ = ['EpochBatchSampler', 'InfiniteBatchSampler']
+__all__ = ['BankSampler', 'EpochBatchSampler', 'InfiniteBatchSampler']
+
+FIRST_BANK_EPOCH = 2**30  # behind the epochs of any run, those of repeated copies included
 
 
 def _check(length: int, batch_size: int, rank: int, world_size: int, start_batch: int) -> None:
@@ -162,3 +165,79 @@ class InfiniteBatchSampler:
             if len(batch) == self.batch_size:
                 yield batch
                 batch = []
+
+
+class BankSampler:
+    """The batches of another sampler, each with draws of a second, weighted stream behind it.
+
+    The second stream draws from the same samples with replacement. Each epoch has draws of its own, keyed by the seed
+    and the epoch, and the ranks take them in turn; in an endless stream, a stretch as long as an epoch counts as one.
+
+    Args:
+        batches: the sampler of the batches; its seed, rank and start count for the second stream too.
+        weights: probability of each sample up to a common factor, (length,), at least 0.
+        batch_size: draws behind each batch; None: as many as the batch has samples.
+        carry_epoch: yield ``index + number * length`` for the draws, with a number that no other draw and no epoch has,
+            for data sets whose augmentation depends on the epoch: each draw is then augmented in its own way.
+
+    Raises:
+        InputError: weights of another number, below 0 or not finite, or all of them 0.
+    """
+
+    def __init__(
+        self,
+        batches: EpochBatchSampler | InfiniteBatchSampler,
+        weights: Tensor,
+        batch_size: int | None = None,
+        carry_epoch: bool = False,
+    ) -> None:
+        total = float(weights.sum())
+        if weights.shape != (batches.length,) or not bool((weights >= 0).all()) or not 0 < total < float('inf'):
+            raise InputError(
+                f'weights of shape {tuple(weights.shape)} for {batches.length} samples: give one finite number of at '
+                'least 0 for each, and not 0 for all.'
+            )
+        self.batches, self.batch_size, self.carry_epoch = batches, batch_size, carry_epoch
+        self._cumulative = weights.double().cumsum(0)
+        samples = -(-batches.length // batches.world_size)
+        # draws of a rank in one epoch; never fewer than its batches ask for
+        self.share = -(-samples // batches.batch_size) * batch_size if batch_size else samples
+
+    @property
+    def start_batch(self) -> int:
+        """Batches that are left out at the start, with their draws."""
+        return self.batches.start_batch
+
+    @start_batch.setter
+    def start_batch(self, batch: int) -> None:
+        self.batches.start_batch = batch
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """As of the sampler of the batches, which must be one that knows epochs."""
+        assert isinstance(self.batches, EpochBatchSampler)
+        self.batches.set_epoch(epoch, start_batch)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        seen = self.start_batch * (self.batch_size or self.batches.batch_size)
+        if isinstance(self.batches, EpochBatchSampler):
+            draws = self._draws(self.batches.epoch, seen)
+        else:
+            draws = self._draws(*divmod(seen, self.share))
+        for batch in self.batches:
+            yield batch + list(islice(draws, self.batch_size or len(batch)))
+
+    def _draws(self, epoch: int, first: int) -> Iterator[int]:
+        """This rank's draws from number ``first`` of an epoch on, without an end."""
+        length, rank, world_size = self.batches.length, self.batches.rank, self.batches.world_size
+        count = self.share * world_size
+        while True:
+            rng = keyed_generator(self.batches.seed, 'bank', epoch)
+            point = torch.rand(count, dtype=torch.float64, generator=rng) * self._cumulative[-1]
+            drawn = torch.searchsorted(self._cumulative, point, right=True).clamp_(max=length - 1)
+            if self.carry_epoch:
+                drawn += (torch.arange(count) + FIRST_BANK_EPOCH + epoch * count) * length
+            yield from drawn[rank::world_size][first:].tolist()
+            epoch, first = epoch + 1, 0

@@ -1,4 +1,4 @@
-"""Batch transforms that change values: normalising and erasing."""
+"""Batch transforms that change values: normalising, jitter of colours and erasing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from torch import Generator, Tensor
 
 from openmixup.datasets.checks import check_choice
+from openmixup.datasets.transforms import operations as op
 from openmixup.datasets.transforms.base import BatchTransform, check_range
 from openmixup.datasets.transforms.boxes import draw_boxes
 from openmixup.errors import InputError
 from openmixup.policies.transfer import to_device
 from openmixup.registry import TRANSFORMS
 
-__all__ = ['Normalize', 'RandomErasing']
+__all__ = ['ColorJitter', 'Normalize', 'RandomErasing']
 
 
 @TRANSFORMS.register_module()
@@ -51,6 +52,43 @@ class Normalize(BatchTransform):
         if images.dtype == torch.float32:
             return (images * factor).add_(shift)
         return images.float().mul_(factor).add_(shift)
+
+
+@TRANSFORMS.register_module()
+class ColorJitter(BatchTransform):
+    """Change brightness, contrast and saturation of each sample by random factors.
+
+    Each factor is uniform in [max(0, 1 - range), 1 + range] and drawn for each sample; the order of the three is drawn
+    once for a batch (torchvision draws it for each image). Floating-point images are rounded to whole values first.
+
+    Args:
+        brightness: range of the factor, 0 (no change) or more.
+        contrast: the same for the contrast.
+        saturation: the same for the saturation.
+    """
+
+    def __init__(self, brightness: float = 0.4, contrast: float = 0.4, saturation: float = 0.4) -> None:
+        ranges = {'brightness': brightness, 'contrast': contrast, 'saturation': saturation}
+        for name, value in ranges.items():
+            if not 0 <= value < float('inf'):
+                raise InputError(f'{name}={value}: give a number of at least 0.')
+        self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
+
+    def apply(self, images: Tensor, rng: Generator | None) -> Tensor:
+        """Jitter; shape and type stay."""
+        rng = self.need(rng)
+        order = torch.randperm(3, generator=rng).tolist()
+        ranges = torch.tensor([self.brightness, self.contrast, self.saturation])[:, None]
+        low, high = (1 - ranges).clamp_(min=0), 1 + ranges
+        factors = low + torch.rand(3, len(images), generator=rng) * (high - low)
+        tables, (_, contrast, saturation) = op.brightness_tables(factors[0]), factors
+        tables, contrast, saturation = to_device(images.device, tables, contrast, saturation)
+        pixels = images if images.dtype == torch.uint8 else images.round().clamp_(0, 255).to(torch.uint8)
+        steps = ((op.apply_tables, tables), (op.contrast, contrast), (op.color, saturation))
+        for number in order:
+            function, strength = steps[number]
+            pixels = function(pixels, strength)
+        return pixels.to(images.dtype)
 
 
 @TRANSFORMS.register_module()
@@ -116,5 +154,5 @@ class RandomErasing(BatchTransform):
         else:
             drawn = torch.randint(0, 256, (c, area), generator=rng, dtype=torch.uint8)
         (picture,) = to_device(images.device, drawn.repeat(1, 2))
-        runs = picture.as_strided((c, area, area), (2 * area, 1, 1))
-        return runs.index_select(1, offset).view(c, n, height, width).transpose(0, 1)
+        places = offset[:, None] + torch.arange(area, device=images.device)
+        return picture.index_select(1, places.view(-1)).view(c, n, height, width).transpose(0, 1)
