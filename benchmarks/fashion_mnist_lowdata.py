@@ -5,5 +5,9 @@ policies = dict(
     vanilla=dict(type='Vanilla'),
     mixup=dict(type='Mixup', alpha=1.0),
     cutmix=dict(type='CutMix', alpha=1.0),
+    manifoldmix=dict(type='ManifoldMix', alpha=1.0),
+    saliencymix=dict(type='SaliencyMix', alpha=1.0),
+    puzzlemix=dict(type='PuzzleMix', alpha=1.0),
+    alignmix=dict(type='AlignMix', alpha=1.0),
 )
 seeds = (0, 1, 2)
