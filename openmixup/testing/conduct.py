@@ -15,57 +15,102 @@ from torch import Tensor
 
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.mixture import FORMS, Plan, View
+from openmixup.policies.mixture import FORMS, Batch, Plan, View
 from openmixup.testing.report import PolicyCheckError, check, require
-from openmixup.testing.scenes import draw, has_partner, random_images
+from openmixup.testing.scenes import amount, draw, has_partner, noise, random_images, shown, targets
+from openmixup.testing.stage import asked, bound, is_staged
 
 
 @check
 def inputs_are_not_touched(policy: MixPolicy) -> str | None:
-    """Images and labels keep values and version; a mixed picture has memory of its own."""
+    """Images and labels keep values and version; a mixed picture has memory of its own, and so has a hidden stage."""
     for size in (1, 2, 3, 5, 8):
-        for seed in range(6):
-            images, labels = random_images(size, 9, 12, seed=seed), torch.arange(size)
-            before, versions = images.clone(), (images._version, labels._version)
-            plan = draw(policy, images, labels, seed)
-            require(torch.equal(images, before), f'the images of a batch of {size} were overwritten')
-            require(torch.equal(labels, torch.arange(size)), f'the labels of a batch of {size} were overwritten')
-            require((images._version, labels._version) == versions, 'the images or labels were written to')
-            ours = images.untyped_storage().data_ptr()
+        for seed in range(2 if is_staged(policy) else 6):
+            batch = noise(policy, size, 9, 12, seed=seed)
+            images, labels = batch.source_images, batch.source_labels
+            given = [value for part in (batch, batch.bank) if part is not None for value in (part.images, part.labels)]
+            versions = [None if value is None else value._version for value in given]
+            plan = draw(policy, batch, seed, final=True)
+            require(torch.equal(batch.source_images, images), f'the images of a batch of {size} were overwritten')
+            require(torch.equal(batch.source_labels, labels), f'the labels of a batch of {size} were overwritten')
+            now = [None if value is None else value._version for value in given]
+            require(now == versions, 'the images or labels were written to')
             for view in plan.views:
-                require(view.inputs.shape == images.shape, f'{size} images became {tuple(view.inputs.shape)}')
-                apart = not has_partner(view) or view.inputs.untyped_storage().data_ptr() != ours
-                require(apart, 'the picture shares memory with the images')
+                require(
+                    view.inputs.shape == batch.images.shape,
+                    f'{size} images of {_size(batch.images)} became {len(view.inputs)} of {_size(view.inputs)}',
+                )
+                _has_own_memory(view, batch)
     return None
+
+
+def _size(images: Tensor) -> str:
+    return 'x'.join(map(str, images.shape[1:]))
+
+
+def _has_own_memory(view: View, batch: Batch) -> None:
+    if view.tap is not None:
+        hidden = random_images(len(batch), 4, 6, channels=5)
+        before, version = hidden.clone(), hidden._version
+        changed = view.tap.function(hidden)
+        require(torch.equal(hidden, before) and hidden._version == version, 'the tap writes to the hidden stage')
+        require(changed.shape == hidden.shape, f'the tap makes {tuple(changed.shape)} of {tuple(hidden.shape)}')
+        return
+    parts = [part for part in (batch, batch.bank) if part is not None]
+    theirs = [part.images.untyped_storage().data_ptr() for part in parts]
+    apart = not has_partner(view) or view.inputs.untyped_storage().data_ptr() not in theirs
+    require(apart, 'the picture shares memory with the images')
 
 
 @check
 def one_image_is_left_alone(policy: MixPolicy) -> str | None:
     """A batch of one has no partner: nothing is mixed."""
+    if 'bank' in policy.needs:
+        return 'not run: it takes partners from a second loader'
     images = random_images(1, 9, 12)
     for seed in range(4):
-        for view in draw(policy, images, torch.tensor([2]), seed).views:
-            require(not has_partner(view) and torch.equal(view.inputs, images), 'a batch of one was changed')
-            target = view.mixture.soft(torch.tensor([2]), 3)
-            require(torch.equal(target, torch.eye(3)[2:]), f'the target of a batch of one became {target.tolist()}')
+        plan = draw(policy, Batch(images, torch.tensor([2])), seed, final=True)
+        for view in plan.views:
+            alone = not has_partner(view) and torch.equal(view.inputs, images) and view.tap is None
+            require(alone, 'a batch of one was changed')
+            target = targets(plan, view)
+            expected = torch.eye(target.shape[1])[2:3]
+            require(torch.equal(target, expected), f'the target of a batch of one became {target[:, :4].tolist()}')
     return None
 
 
 @check
 def memory_layout_does_not_matter(policy: MixPolicy) -> str | None:
     """Strided and channels_last images give the same picture as contiguous ones."""
-    plain = random_images(6, 10, 14)
-    strided = torch.stack([plain, plain], -1).flatten(-2)[..., ::2]
-    for name, images in (('channels_last', plain.to(memory_format=torch.channels_last)), ('strided', strided)):
-        for seed in range(4):
-            expected, got = draw(policy, plain, seed=seed), draw(policy, images, seed=seed)
+    plain = noise(policy, 6, 10, 14)
+    for name, lay_out in (('channels_last', _channels_last), ('strided', _strided)):
+        bank = None if plain.bank is None else Batch(lay_out(plain.bank.images), plain.bank.labels)
+        batch = Batch(lay_out(plain.images), plain.labels, bank)
+        for seed in range(2 if is_staged(policy) else 4):
+            expected, got = draw(policy, plain, seed, final=True), draw(policy, batch, seed, final=True)
             require(_same(expected, got, 1e-5), f'{name} images give another picture than contiguous ones')
     return None
 
 
+def _channels_last(images: Tensor) -> Tensor:
+    return images.to(memory_format=torch.channels_last)
+
+
+def _strided(images: Tensor) -> Tensor:
+    return torch.stack([images, images], -1).flatten(-2)[..., ::2]
+
+
 @check
 def wrong_inputs_are_refused(policy: MixPolicy) -> str | None:
-    """Labels and images of a wrong form raise InputError, and the text names the accepted forms."""
+    """Labels and images of a wrong form raise InputError, and the text names the accepted forms.
+
+    A policy that needs a network is refused by ``mix``, with its needs and the remedy.
+    """
+    if asked(policy):
+        message = _refusal(f'mix() without {", ".join(asked(policy))}', policy, random_images(4, 6, 6), torch.arange(4))
+        missing = [word for word in (*asked(policy), 'MixClassifier') if word not in message]
+        require(not missing, f'mix() is refused, but the message does not name {", ".join(missing)}: {message}')
+        return None
     images, labels = random_images(4, 6, 6), torch.arange(4)
     wrong = {
         'float class indices (N,)': labels.float(),
@@ -100,17 +145,16 @@ def _refusal(name: str, policy: MixPolicy, images: Tensor, labels: Any, **option
 @check
 def draws_come_from_the_generator(policy: MixPolicy) -> str | None:
     """The same generator gives the same picture, others give others, and no global state has a part in it."""
-    images, labels = random_images(8, 12, 16), torch.arange(8)
-    pictures = []
+    batch, pictures = noise(bound(policy), 8, 12, 16), []
     with _kept_states():
-        for seed in range(6):
+        for seed in range(3 if is_staged(policy) else 6):
             found = []
             for poison in (1, 2):
                 _seed_all(poison)
                 before = _states()
-                found.append(draw(policy, images, labels, seed))
-                if len(found[-1].views) == 1:
-                    policy.mix(images, labels)  # without a generator: a private stream
+                found.append(draw(policy, batch, seed, final=True))
+                if len(found[-1].views) == 1 and not asked(policy):
+                    policy.mix(batch.images, batch.labels)  # without a generator: a private stream
                 changed = [name for name, state in _states().items() if not _equal_states(state, before[name])]
                 require(not changed, f'the global random state of {", ".join(changed)} was advanced')
             require(
@@ -119,7 +163,7 @@ def draws_come_from_the_generator(policy: MixPolicy) -> str | None:
             )
             pictures.append(found[0])
     if policy.rate > 0:
-        more = (draw(policy, images, labels, seed) for seed in range(6, _enough(policy)))
+        more = (draw(policy, batch, seed, final=True) for seed in range(6, _enough(policy)))
         others = itertools.chain(pictures[1:], more)
         require(any(not _same(pictures[0], other) for other in others), 'all seeds give the same picture')
     return None
@@ -135,8 +179,10 @@ def calls_without_a_generator_differ(policy: MixPolicy) -> str | None:
     """Without a generator each call of ``mix`` draws anew, and so does each of two equal policies."""
     if policy.rate <= 0:
         return 'not run: it never mixes'
+    if asked(policy):
+        return f'not run: mix() refuses a policy that needs {", ".join(asked(policy))}'
     images, labels = random_images(6, 12, 16), torch.arange(6)
-    if len(draw(policy, images).views) != 1:
+    if len(draw(policy, Batch(images, labels)).views) != 1:
         return 'not run: mix() gives one view only'
     again = type(policy)(**policy.arguments()).train()
     calls = _enough(policy)
@@ -186,12 +232,16 @@ def _equal_states(first: Any, second: Any) -> bool:
 @check
 def eval_mode_never_mixes(policy: MixPolicy) -> str | None:
     """In eval mode the batch stays as it is."""
-    images, labels = random_images(8, 6, 6), torch.arange(8)
+    batch = noise(bound(policy), 8, 6, 6)
     policy.eval()
-    for seed in range(20):
-        for view in draw(policy, images, labels, seed).views:
-            require(not has_partner(view) and torch.equal(view.inputs, images), 'it mixes in eval mode')
-            require(torch.equal(view.mixture.soft(labels, 8), torch.eye(8)), 'it changes the labels in eval mode')
+    for seed in range(amount(policy, 20)):
+        plan = draw(policy, batch, seed, final=True)
+        require(not plan.losses, f'it has losses in eval mode: {", ".join(plan.losses)}')
+        for view in plan.views:
+            alone = not has_partner(view) and torch.equal(view.inputs, batch.images) and view.tap is None
+            require(alone, 'it mixes in eval mode')
+            target = targets(plan, view)
+            require(torch.equal(target, torch.eye(target.shape[1])[:8]), 'it changes the labels in eval mode')
     return None
 
 
@@ -202,8 +252,9 @@ def _same(first: Plan, second: Plan, atol: float = 0.0) -> bool:
 
 def _same_view(first: View, second: View, atol: float) -> bool:
     return (
-        first.mixture.index.shape == second.mixture.index.shape
+        (first.tap is None) == (second.tap is None)
+        and first.mixture.index.shape == second.mixture.index.shape
         and torch.equal(first.mixture.index, second.mixture.index)
-        and torch.equal(first.mixture.weight, second.mixture.weight)
-        and torch.allclose(first.inputs, second.inputs, rtol=0, atol=atol)
+        and torch.allclose(first.mixture.weight, second.mixture.weight, rtol=0, atol=atol)
+        and torch.allclose(shown(first), shown(second), rtol=0, atol=atol)
     )

@@ -13,18 +13,14 @@ import torch
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.registry import POLICIES
-from openmixup.testing.report import Check, PolicyCheckError, check, require
+from openmixup.testing.report import PolicyCheckError, check, require
+from openmixup.testing.scenes import draw, noise
+from openmixup.testing.stage import CLASSES, bound, is_staged, learner_of
 
 MOST_ARGUMENTS = 8
 
 
-def _static(function: Any) -> Check:
-    """A check that draws nothing, so it also holds for policies that need a network."""
-    function.without_network = True
-    return check(function)
-
-
-@_static
+@check
 def arguments_have_defaults(policy: MixPolicy) -> str | None:
     """Every argument has a default, there are at most eight, and an unknown one is refused."""
     parameters = inspect.signature(type(policy)).parameters
@@ -42,7 +38,7 @@ def arguments_have_defaults(policy: MixPolicy) -> str | None:
     raise PolicyCheckError('an unknown argument is not refused')
 
 
-@_static
+@check
 def arguments_are_stored(policy: MixPolicy) -> str | None:
     """Each argument is stored under its own name as it was given, so that the policy can be built again."""
     missing = [name for name in inspect.signature(type(policy)).parameters if not hasattr(policy, name)]
@@ -58,17 +54,24 @@ def arguments_are_stored(policy: MixPolicy) -> str | None:
     return None
 
 
-@_static
+@check
 def repr_can_be_built_again(policy: MixPolicy) -> str | None:
     """``repr(policy)`` is an expression that builds an equal policy."""
     text = repr(policy)
+    again = rebuilt(policy)
+    require(type(again) is type(policy) and repr(again) == text, f'{text} builds {again!r}')
+    require(repr(bound(policy)) == text, f'bound to a network, {text} calls itself {policy!r}')
+    return None
+
+
+def rebuilt(policy: MixPolicy) -> MixPolicy:
+    """A new policy of the same arguments, that shares no member with ``policy``."""
+    text = repr(policy)
     classes = {type(module).__name__: type(module) for module in policy.modules()}
     try:
-        again = _built(ast.parse(text, mode='eval').body, {**POLICIES.module_dict, **classes})
+        return _built(ast.parse(text, mode='eval').body, {**POLICIES.module_dict, **classes})
     except (SyntaxError, ValueError, KeyError, TypeError) as error:
         raise PolicyCheckError(f'{text} cannot be built again: {type(error).__name__}: {error}') from error
-    require(type(again) is type(policy) and repr(again) == text, f'{text} builds {again!r}')
-    return None
 
 
 def _built(node: ast.expr, classes: dict[str, Any]) -> Any:
@@ -81,9 +84,17 @@ def _built(node: ast.expr, classes: dict[str, Any]) -> Any:
     return ast.literal_eval(node)
 
 
-@_static
+@check
 def copies_are_equal(policy: MixPolicy) -> str | None:
-    """Deepcopy and pickle give an equal policy: loader workers get theirs that way."""
+    """Deepcopy and pickle give an equal policy, before and after a step: loader workers get theirs that way."""
+    _copies_are_equal(policy)
+    if is_staged(policy):
+        draw(policy, noise(policy, 4, 8, 8), final=True)
+        _copies_are_equal(policy)
+    return None
+
+
+def _copies_are_equal(policy: MixPolicy) -> None:
     for how, copied in (('deepcopy', copy.deepcopy), ('pickle', lambda given: pickle.loads(pickle.dumps(given)))):
         try:
             again = copied(policy)
@@ -91,15 +102,42 @@ def copies_are_equal(policy: MixPolicy) -> str | None:
             raise PolicyCheckError(f'{how} fails: {error}') from error
         require(type(again) is type(policy) and repr(again) == repr(policy), f'{how} gives {again!r}')
         _equal_state(policy, again, how)
+
+
+@check
+def state_can_be_loaded(policy: MixPolicy) -> str | None:
+    """state_dict goes into a fresh policy, bound or not, and holds nothing if there is nothing to learn."""
+    again = rebuilt(policy)
+    _loads(policy, again)
+    if is_staged(policy):
+        for value in bound(policy).state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.25)  # as if it had been trained
+        _loads(policy, learner_of(rebuilt(policy)).policy)
     return None
 
 
-@_static
-def state_can_be_loaded(policy: MixPolicy) -> str | None:
-    """state_dict goes into a fresh policy, and holds nothing if there is nothing to learn."""
-    again = type(policy)(**policy.arguments())
-    again.load_state_dict(policy.state_dict())
+def _loads(policy: MixPolicy, again: MixPolicy) -> None:
+    try:
+        again.load_state_dict(policy.state_dict())
+    except RuntimeError as error:
+        raise PolicyCheckError(f'a fresh policy refuses the state: {" ".join(str(error).split())}') from error
     _equal_state(policy, again, 'load_state_dict')
+
+
+@check
+def binding_twice_keeps(policy: MixPolicy) -> str | None:
+    """Bound again to an equal network it keeps what it learned, the very tensors that an optimizer knows."""
+    if not is_staged(policy):
+        return 'not run: it binds no network'
+    learner = learner_of(policy)
+    before = {name: (value, value.clone()) for name, value in policy.state_dict(keep_vars=True).items()}
+    learner._bind(learner.student.backbone, CLASSES)
+    after = policy.state_dict(keep_vars=True)
+    require(after.keys() == before.keys(), 'bound again to an equal network it has other parts')
+    for name, (value, copied) in before.items():
+        require(after[name] is value, f'bound again to an equal network it has a new tensor {name}')
+        require(torch.equal(value, copied), f'bound again to an equal network it has other values in {name}')
     return None
 
 
@@ -110,7 +148,7 @@ def _equal_state(policy: MixPolicy, again: MixPolicy, how: str) -> None:
         require(torch.equal(value, second[name]), f'{how} changes {name}')
 
 
-@_static
+@check
 def it_is_documented(policy: MixPolicy) -> str | None:
     """The class has a docstring, and names its paper unless it mixes nothing by itself."""
     require((type(policy).__dict__.get('__doc__') or '').strip(), 'the class has no docstring')

@@ -10,6 +10,7 @@ from openmixup.policies import RandomChoice
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.pairing import PAIRINGS
 from openmixup.registry import POLICIES
+from openmixup.testing.stage import is_staged
 
 __all__ = ['default_policies']
 
@@ -18,6 +19,8 @@ VARIANTS: dict[str, tuple[Any, ...]] = {'per': ('batch', 'sample'), 'pairing': t
 
 def default_policies() -> dict[str, MixPolicy]:
     """Every registered policy by a readable name: with its defaults, and with each other ``per`` and ``pairing``.
+
+    What needs a network has no variants of ``pairing``: there is a check that tries them all, and the others take long.
 
     Found by walking the registry and the constructors, so a new policy is there without an entry.
     """
@@ -33,7 +36,7 @@ def _variants(cls: type[MixPolicy]) -> Iterator[tuple[str, MixPolicy]]:
     yield cls.__name__, cls()
     parameters = inspect.signature(cls).parameters
     for argument, values in VARIANTS.items():
-        for value in values:
+        for value in () if argument == 'pairing' and is_staged(cls()) else values:
             if argument in parameters and value != parameters[argument].default:
                 yield f'{cls.__name__}-{argument}={value}', cls(**{argument: value})
 

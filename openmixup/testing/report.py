@@ -13,6 +13,7 @@ import torch
 
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
+from openmixup.testing.stage import unknown_needs
 
 __all__ = ['CHECKS', 'CheckResult', 'PolicyCheckError', 'check', 'check_policy', 'require']
 
@@ -50,8 +51,8 @@ def require(condition: object, message: str) -> None:
 def check(function: Callable[..., str | None]) -> Check:
     """Add a check to :data:`CHECKS` under its own name.
 
-    It gets a copy of the policy in training mode, so that no check sees what another one left, and it is left out for
-    a policy that names it in ``exempt`` or that needs a network.
+    It gets a copy of the policy in training mode, so that no check sees what another one left. It is left out for a
+    policy that names it in ``exempt``, or that needs what no learner of this package provides.
     """
 
     @functools.wraps(function)
@@ -60,9 +61,9 @@ def check(function: Callable[..., str | None]) -> Check:
         reason = getattr(type(policy), 'exempt', {}).get(name)
         if reason is not None:
             return f'exempt: {reason}'
-        asked = [need for need in policy.needs if need != 'pixels']
-        if asked and not getattr(function, 'without_network', False):
-            return f'not run: it needs {", ".join(asked)} of a network'
+        missing = unknown_needs(policy)
+        if missing:
+            return f'not run: it needs {", ".join(missing)}, which MixClassifier does not provide'
         return function(copy.deepcopy(policy).train(), **options)
 
     CHECKS[function.__name__] = wrapped
@@ -78,13 +79,15 @@ def check_policy(
 ) -> list[CheckResult]:
     """Check that a mixing policy does what it says: labels, rates, randomness, types, constructor.
 
-    A policy class may define ``exempt``, a dict of check name to reason, for what its method does on purpose, and
-    ``tolerance``, a float, for the allowed gap between a label and the pixels.
+    A policy that needs a network, a teacher or a second loader is checked in a learner with a tiny network. A policy
+    class may define ``exempt``, a dict of check name to reason, for what its method does on purpose; ``tolerance``, a
+    float, for the allowed gap between a label and the pixels; and ``losses_train``, 'policy' or 'network', for what its
+    additional losses train.
 
     Args:
         policy: a policy, or a class that is built with its defaults.
         only: names of the checks to run; None: all of them.
-        operators: most operators on the device; None: the default of the check.
+        operators: most operators on the device; None: what the class says.
         raise_on_failure: raise if a check fails, as a test wants it.
 
     Returns:

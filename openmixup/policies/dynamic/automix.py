@@ -202,8 +202,7 @@ class AutoMix(PairPolicy):
             if not draws.constant:
                 with torch.no_grad():
                     own = _corrected(_masks(block, features, draws.classifier, images, shared), own, draws)
-        with torch.no_grad():
-            mixed = _blend(images, own, mixture)
+        mixed = _blend(images, own, mixture)
         clean = replace(self.unmixed(batch).views[0], share=self._classifier['clean'])
         height, width = images.shape[-2:]
         view = View(

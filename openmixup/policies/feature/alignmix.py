@@ -113,11 +113,11 @@ class AlignMix(Mixup):
             partner = features.index_select(0, mixture.index[:, 1])
             still, moving = (features, partner) if onto_own else (partner, features)
             share = mixture.weight[:, 0 if onto_own else 1].to(features.dtype)
-            places = [cells(x.detach(), channel_dim) for x in (still, moving)]
+            here, there = (cells(x.detach(), channel_dim) for x in (still, moving))
             if self.annealing:
-                plan = annealed_plan(similarity(*places, whole=False), self.eps, self.iterations)
+                plan = annealed_plan(similarity(here, there, whole=False), self.eps, self.iterations)
             else:  # a turn begins with the own cells
-                plan = plain_plan(similarity(*places), self.eps, self.iterations, rows_first=onto_own)
+                plan = plain_plan(similarity(here, there), self.eps, self.iterations, rows_first=onto_own)
             plan = plan.to(features.dtype)
             if channel_dim == 1:
                 mixed = torch.bmm(moving.flatten(2), plan.mT).lerp_(still.flatten(2), share[:, None, None])

@@ -66,8 +66,8 @@ def border_costs(colours: Tensor, partner: Tensor, points: int) -> tuple[Tensor,
         points: colours along each side of a cell; those on both sides of a border are compared.
 
     Returns:
-        (N, 2, 2, h - 1, w) and (N, 2, 2, h, w - 1): at the borders below and beside each cell, if the upper or left cell
-        shows the own image (0) or the partner (1), and the other cell the one of the last index.
+        (N, 2, 2, h - 1, w) and (N, 2, 2, h, w - 1): at the borders below and beside each cell, if the upper or left
+        cell shows the own image (0) or the partner (1), and the other cell the one of the second index of the two.
     """
     both = torch.stack([colours, partner], 1)
     upper, lower = both[..., points - 1 : -1 : points, :], both[..., points::points, :]
@@ -120,9 +120,9 @@ def steps(grid: tuple[int, int]) -> int:
 def solve(energy: Energy, rounds: int | None = None) -> Tensor:
     """(N, h, w) int64 levels of nearly least energy.
 
-    Tree-reweighted min-sum message passing (Wainwright, Jaakkola and Willsky, 2005) in which the rows and the columns of
-    the grid are the trees: since the cells' costs and the steps' prices are convex, its fixed points are exact but for
-    ties. Black and white cells of the checkerboard send in turns. What few rounds leave open is settled cell by cell, a
+    Tree-reweighted min-sum message passing (Wainwright, Jaakkola and Willsky, 2005), with the rows and the columns of
+    the grid as the trees. Costs are convex in the levels, so nothing but ties keeps its fixed points from being exact.
+    Black and white cells of the checkerboard send in turns. What the rounds leave open is settled cell by cell, a
     colour at a time, which never raises the energy.
 
     Args:
@@ -139,7 +139,8 @@ def solve(energy: Energy, rounds: int | None = None) -> Tensor:
     prices = prices.flatten(2).permute(2, 0, 1).index_select(0, board.order)  # (cells, 4, N)
     belief = _messages(unary, prices, board, steps((height, width)) if rounds is None else rounds)
     level = _settled(unary, prices, belief, board)
-    return level.index_select(0, board.place).permute(1, 0).reshape(size, height, width).long()
+    level = level.index_select(0, board.place).t().to(torch.int64, memory_format=torch.contiguous_format)
+    return level.view(size, height, width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +176,13 @@ def _checkerboard(height: int, width: int, device: torch.device) -> _Board:
     there = torch.stack([row, column], 1)[order, None] + towards  # (cells, 4, 2)
     inside = ((there >= 0) & (there < torch.tensor([height, width]))).all(2)
     found = place[(there[..., 0] * width + there[..., 1]).clamp_(0, len(cells) - 1)]
-    neighbours, answers = [], []
+    neighbours: list[Tensor] = []
+    answers: list[Tensor] = []
     for own, first in ((slice(None, white), white), (slice(white, None), 0)):
         among = torch.where(inside[own], found[own] - first, 0)
         neighbours.append(among.flatten().to(device))
         answers.append(torch.where(inside[own], among * 4 + 3 - torch.arange(4), 0).flatten().to(device))
-    return _Board(order.to(device), place.to(device), white, (*neighbours,), (*answers,))
+    return _Board(order.to(device), place.to(device), white, (neighbours[0], neighbours[1]), (answers[0], answers[1]))
 
 
 def _messages(unary: Tensor, prices: Tensor, board: _Board, rounds: int) -> tuple[int, Tensor]:

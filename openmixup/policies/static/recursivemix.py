@@ -57,8 +57,9 @@ class RecursiveMix(MixPolicy):
     Image i of the history is resized (nearest) into the box of image i. The area of the box is r ~ U(0, alpha) before
     it is clipped to the image, lam is what remains, and y = lam * own + (1 - lam) * target of the history. A further
     term, omega * (1 - lam) * CE(g(v), softmax(logits of the history)), asks the network to see in the box what it saw
-    in the whole image: v is the last feature map averaged over the box as by RoIAlign (one bin, half-pixel centres, a
-    bilinear sample for each cell that the box covers), g a linear head that is dropped after training.
+    in the whole image: v is the last feature map averaged over the box by RoIAlign, g a linear head that is dropped
+    after training. Of RoIAlign's settings (one bin, half-pixel centres, a bilinear sample for each cell that the box
+    covers) all but the one bin are our choice. Sigmoid losses, too, keep the softmax of this term.
 
     The first step of an epoch is not mixed. If the history has more images than the batch, its first ones are used; if
     it has fewer, the samples that have none stay as they are. Targets become soft, with ``num_classes`` columns. In a
@@ -76,7 +77,7 @@ class RecursiveMix(MixPolicy):
     paper = 'https://arxiv.org/abs/2203.06844'
     losses_train = 'network'
     exempt = {
-        'masks_equal_the_picture': 'what is pasted was resized, so the history at the same pixel is another value',
+        'pixels_stay_in_place': 'the history is resized into the box',
         'identical_images_stay_identical': 'an image with a small copy of itself in it is another image',
     }
 
@@ -95,7 +96,8 @@ class RecursiveMix(MixPolicy):
         width, classes = network.map_channels, network.num_classes
         if width < 1:
             raise InputError(
-                f'RecursiveMix looks at the last feature map, which {network.name} does not have: choose another network.'
+                f'RecursiveMix looks at the last feature map, which {network.name} does not have: choose another '
+                'network.'
             )
         if self.head is None or (self.head.in_features, self.head.out_features) != (width, classes):
             self.head = nn.Linear(width, classes)

@@ -73,6 +73,7 @@ def test_a_step_has_a_clean_and_a_mixed_view_and_the_losses_of_the_block(policy)
     assert clean.inputs is IMAGES
     assert torch.equal(clean.mixture.soft(LABELS, 5), torch.eye(5)[LABELS])
     assert not mixed.inputs.requires_grad
+    assert not mixed.masks.requires_grad
     torch.testing.assert_close(mixed.mixture.weight, torch.tensor([[0.6, 0.4]]).expand(6, 2))
     again = (mixed.masks[:, :, None] * IMAGES[mixed.mixture.index]).sum(1)
     torch.testing.assert_close(again, mixed.inputs, rtol=0, atol=1e-5)
@@ -302,6 +303,20 @@ def test_a_mask_of_all_zeros_or_ones_can_be_adjusted():
             assert bool(masks.isfinite().all())
             if bias < 0:  # all own: it can only be scaled down
                 torch.testing.assert_close(masks, torch.full((6, 16, 16), lam))
+
+
+@pytest.mark.parametrize('margin', [0.0, 0.08])
+@pytest.mark.parametrize('bias', [1e4, -1e4])
+def test_extreme_lams_and_masks_together_can_be_adjusted(bias, margin):
+    learner = learner_of(AutoMix(per='sample', classifier={'mask_adjust': 1.0, 'lam_margin': margin}))
+    learner.policy.mix_block.value[0].bias.data.fill_(bias)
+    lam = [0.0, 1.0, 0.5, 0.0, 1.0, 0.3]
+    fix_lam(learner.policy, [0.5] * 6, lam)
+    view = plan_of(learner).views[1]
+    assert bool(view.masks.isfinite().all())
+    for end in (0, 1, 3, 4):
+        expected = IMAGES[view.mixture.index[end, 0 if lam[end] == 1 else 1]]
+        torch.testing.assert_close(view.inputs[end], expected)
 
 
 # --- when the block is trained

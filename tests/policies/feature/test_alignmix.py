@@ -166,6 +166,8 @@ def test_coins_are_fair_and_all_ranks_see_the_same():
     onto_own = [v for v in aligned if v.tap.function.keywords['onto_own']]
     assert abs(len(aligned) - count / 2) <= 5 * sqrt(count / 4)
     assert abs(len(onto_own) - len(aligned) / 2) <= 5 * sqrt(len(aligned) / 4)
+    always = [view(bound(align_prob=1), seed).tap.function.keywords['onto_own'] for seed in range(count)]
+    assert abs(sum(always) - count / 2) <= 5 * sqrt(count / 4)
     for seed in range(20):
         other = view(policy, seed, rank=1)
         assert (other.tap is None) == (views[seed].tap is None)

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.policies import (
-    Batch, Context, CutMix, ManifoldMix, MixPolicy, Mixture, Mixup, Plan, RandomChoice, TransMix, Vanilla, View,
-)  # fmt: skip
+from openmixup.policies import Batch, Context, CutMix, ManifoldMix, MixPolicy, Mixup, RandomChoice, TransMix, Vanilla
+from openmixup.policies.mixture import Mixture, Plan, View
 from openmixup.policies.token.transmix import attention_shares
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))

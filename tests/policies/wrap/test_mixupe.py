@@ -186,9 +186,12 @@ def test_losses_and_labels_of_the_inner_policy_count():
 
     net = network()
     for inner in (Extra(), LUMix(Mixup(per='sample'), 0.9, 0.1)):
-        plan, loss, total = finished(MixupE(inner, 5.0, constant=0.3), net)
+        policy = MixupE(inner, 5.0, constant=0.3)
+        plan, loss, total = finished(policy, net)
         whole = loss + plan.losses.get('extra', 0.0)
         torch.testing.assert_close(total, whole)
+        turned = whole - 5.0 * 0.3 * q_of(policy, net).mean()
+        torch.testing.assert_close(slopes(total, net), (whole / turned).detach().abs() * slopes(turned, net))
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
