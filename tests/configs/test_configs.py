@@ -1,5 +1,6 @@
 """Every config: it loads, its names and arguments are known, its model builds, and its own name tells the truth."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from mmengine.config import Config, ConfigDict
 
 from openmixup import registry as r
 from openmixup.benchmark import check_leaves, find_tables, leaves_of, load_table, recipe_name
+from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.cli import make_configs
+from openmixup.engine.config import load_config
+from openmixup.engine.schedulers import BUILDER_KEYS
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -20,7 +24,7 @@ TABLES = [load_table(p) for p in find_tables(ROOT / 'benchmarks')]
 
 # Where a dict with a type stands in a config, and the registry that builds it; the first match counts.
 PLACES = [
-    (r'model\.policy|.*\.policies\.\d+', r.POLICIES),
+    (r'(model\.policy|.*\.policies\.\d+)(\.policy)?', r.POLICIES),
     (r'data_preprocessor\.(train|test)\.\d+', r.TRANSFORMS),
     (r'model|model\..*|data_preprocessor', r.MODELS),
     (r'(train|val|test)_dataloader\.dataset', r.DATASETS),
@@ -33,6 +37,8 @@ PLACES = [
     (r'visualizer', r.VISUALIZERS),
     (r'visualizer\.vis_backends\.\d+', r.VISBACKENDS),
 ]
+
+BUILT = {}  # number of parameters of each model that was built
 
 
 def _ids(paths):
@@ -61,19 +67,37 @@ def test_names_and_arguments_are_known(path):
         known = next((registry for pattern, registry in PLACES if re.fullmatch(pattern, place)), None)
         assert known is not None, f'no registry builds {place}'
         config = dict(config)
-        if known is r.OPTIM_WRAPPERS:  # read by mmengine's constructor of optimizers
-            config.pop('paramwise_cfg', None)
+        if known is r.OPTIM_WRAPPERS:  # read by the constructor of optimizers
+            config = {key: value for key, value in config.items() if key not in ('paramwise_cfg', 'policy')}
+        if known is r.PARAM_SCHEDULERS:
+            config = {key: value for key, value in config.items() if key not in BUILDER_KEYS}
         known.check(config)
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=_ids(RECIPES))
+def test_the_engine_accepts_it(path):
+    load_config(path)
+
+
+def _without_downloads(node):
+    """The same config with networks that start from random weights."""
+    if isinstance(node, dict):
+        return {key: _without_downloads(item) for key, item in node.items() if key != 'pretrained'}
+    return [_without_downloads(item) for item in node] if isinstance(node, list | tuple) else node
 
 
 @pytest.mark.parametrize('path', FILES, ids=_ids(FILES))
 def test_the_model_builds(path):
     config = Config.fromfile(path)
-    model = ConfigDict(config.model)
+    model = ConfigDict(_without_downloads(config.model.to_dict()))
     model.head.num_classes = 10
-    with torch.device('meta'):
-        built = r.MODELS.build({**model, 'data_preprocessor': config.data_preprocessor})
-    assert sum(p.numel() for p in built.parameters()) > 1000
+    key = repr((model, config.data_preprocessor))
+    if key not in BUILT:  # recipes of several lengths share their models
+        policy = r.POLICIES.build(model.policy)  # it may look at numbers of its own
+        with torch.device('meta'):
+            built = r.MODELS.build({**model, 'policy': policy, 'data_preprocessor': config.data_preprocessor})
+        BUILT[key] = sum(p.numel() for p in built.parameters())
+    assert BUILT[key] > 1000
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=_ids(RECIPES))
@@ -81,12 +105,81 @@ def test_recipes(path):
     config = Config.fromfile(path)
     assert config.model.policy == {'type': 'Vanilla'}
     assert path.name == recipe_name(path)
-    assert config.param_scheduler[0].T_max == config.train_cfg.max_epochs, 'the cosine ends with the training'
     assert config.train_cfg.get('val_begin', 1) <= config.train_cfg.max_epochs
     assert path.relative_to(CONFIGS).as_posix() in {recipe for table in TABLES for recipe in table.recipes}
     assert config.test_dataloader == config.val_dataloader
     assert config.train_dataloader.dataset.split == 'train'
     assert config.val_dataloader.dataset.split != 'train'
+
+
+@pytest.mark.parametrize('path', RECIPES, ids=_ids(RECIPES))
+def test_every_part_has_one_cosine_that_ends_with_the_training(path):
+    config = Config.fromfile(path)
+    cosines = [s for s in config.param_scheduler if s.type == 'CosineAnnealingLR']
+    warm_ups = [s for s in config.param_scheduler if s.type == 'LinearLR']
+    assert len(cosines) + len(warm_ups) == len(config.param_scheduler)
+    assert [s.get('part') for s in cosines] in ([None], ['network', 'policy'])
+    start = warm_ups[0].end if warm_ups else 0
+    for cosine in cosines:
+        assert cosine.get('begin', 0) == start
+        assert start + cosine.T_max == config.train_cfg.max_epochs
+        assert cosine.get('end', config.train_cfg.max_epochs) == config.train_cfg.max_epochs
+    if len(cosines) == 2:
+        assert 'lr' in config.optim_wrapper.policy
+        assert config.model.teacher, 'only learned policies have a part of their own, and they need a teacher'
+    for warm_up in warm_ups:
+        assert warm_up.begin == 0
+        assert warm_up.convert_to_iter_based
+        assert all(cosine.convert_to_iter_based for cosine in cosines)
+
+
+RSB = [p for p in RECIPES if 'rsb' in p.name]
+
+
+@pytest.mark.parametrize('path', RSB, ids=_ids(RSB))
+def test_the_recipes_of_resnet_strikes_back(path):
+    """Their word stands in the name alone, so that it is held against what makes them what they are."""
+    config = Config.fromfile(path)
+    assert config.model.loss == {'type': 'BinaryCrossEntropy'}
+    assert config.optim_wrapper.optimizer.type == 'Lamb'
+    assert config.sync_bn
+    images = recipe_numbers(path)['gpus'] * config.train_dataloader.batch_size
+    assert images * config.optim_wrapper.get('accumulative_counts', 1) == 2048
+    a2 = 'rsb-a2-' in path.name
+    assert config.train_dataloader.get('repeats', 1) == (3 if a2 else 1)
+    assert config.train_dataloader.dataset.size == (224 if a2 else 160)
+    assert config.val_dataloader.dataset.size == 224
+    assert config.train_cfg.max_epochs == (300 if a2 else 100)
+
+
+@pytest.mark.parametrize('name', ['deit-tiny-patch16-224', 'swin-tiny-patch4-window7-224', 'convnext-tiny'])
+def test_transformers_decay_matrices_only(name):
+    config = load_config(CONFIGS / f'cifar100/{name}_1xb100-200e_cifar100.py')
+    model = ConfigDict(config.model)
+    model.head.num_classes = 10
+    built = r.MODELS.build(model)
+    options = {**config.optim_wrapper, 'type': 'OptimWrapper'}  # the groups do not depend on the precision
+    rules = options.pop('paramwise_cfg')
+    made = r.OPTIM_WRAPPER_CONSTRUCTORS.build(
+        {'type': 'GroupedOptimizer', 'optim_wrapper_cfg': options, 'paramwise_cfg': rules}
+    )(built)
+    decay = {id(p): group['weight_decay'] for group in made.optimizer.param_groups for p in group['params']}
+    tables = ('cls_token', 'pos_embed', 'relative_position_bias_table')
+    for key, parameter in built.named_parameters():
+        matrix = parameter.ndim > 1 and not key.endswith(tables)
+        assert decay[id(parameter)] == (0.05 if matrix else 0), key
+    assert len(decay) > 100
+    assert len(made.optimizer.param_groups) < 6
+
+
+def test_the_device_makes_224_pixels_of_32():
+    """In training and in the test, for the networks that need them."""
+    path = CONFIGS / 'cifar100/deit-tiny-patch16-224_1xb100-200e_cifar100.py'
+    preprocessor = r.MODELS.build(copy.deepcopy(Config.fromfile(path).data_preprocessor))
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    for training in (True, False):
+        found = preprocessor({'inputs': images, 'labels': torch.zeros(4)}, training=training)['inputs']
+        assert (found.shape, found.dtype) == ((4, 3, 224, 224), torch.float32)
 
 
 def test_bases_set_no_policy_but_vanilla():
@@ -95,8 +188,11 @@ def test_bases_set_no_policy_but_vanilla():
 
 
 def test_all_bases_are_used():
+    bases = {p.relative_to(CONFIGS).as_posix() for p in (CONFIGS / '_base_').rglob('*.py')}
     used = {base for path in RECIPES for base in re.findall(r"'\.\./(_base_/\S+\.py)'", path.read_text())}
-    assert used == {p.relative_to(CONFIGS).as_posix() for p in (CONFIGS / '_base_').rglob('*.py')}
+    for base in list(used):
+        used |= {f'{base.rpartition("/")[0]}/{n}' for n in re.findall(r"'\./(\S+\.py)'", (CONFIGS / base).read_text())}
+    assert used == bases
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=_ids(LEAVES))
@@ -108,13 +204,39 @@ def test_leaves_differ_from_their_recipe_in_the_policy_alone(path):
     policy = leaf['model'].pop('policy')
     assert recipe['model'].pop('policy') == {'type': 'Vanilla'}
     assert leaf == recipe
-    assert path.name == recipe_name(path.with_name(base), policy['type'].lower())
+    named = path.name.split('_')[1]
+    assert named.split('-')[0] == policy['type'].lower()
+    assert path.name == recipe_name(path.with_name(base), named)
 
 
 def test_leaves_are_what_the_tables_say():
     leaves = [leaf for table in TABLES for leaf in leaves_of(table, CONFIGS)]
     assert check_leaves(leaves, CONFIGS) == []
     assert len({leaf.path for leaf in leaves}) == len(leaves), 'two tables make the same leaf'
+
+
+def test_a_name_that_lies_is_seen(tmp_path):
+    """What the content tells is taken from there; processes and other words stand in the name alone."""
+    recipe = CONFIGS / 'fashion_mnist/resnet8_1xb50-100shot-momentum-100e_fashion_mnist.py'
+    plain = CONFIGS / 'cifar100/resnet18_1xb100-200e_cifar100.py'
+
+    def named(name, source):
+        path = tmp_path / name
+        path.write_text(f'_base_ = {str(source)!r}\n')
+        return recipe_name(path)
+
+    assert named('resnet8_2xb50-100e_fashion_mnist.py', recipe) == (
+        'resnet8_2xb50-100shot-momentum-100e_fashion_mnist.py'
+    )
+    assert named('resnet18_4xb100-momentum-20shot-my-own2-200e_cifar100.py', plain) == (
+        'resnet18_4xb100-my-own2-200e_cifar100.py'
+    )
+    assert named('anything.py', plain) == plain.name
+    (tmp_path / 'pets.py').write_text(
+        f'_base_ = {str(CONFIGS / "imagenet/resnet18_4xb64-100e_imagenet.py")!r}\n'
+        "train_dataloader = dict(dataset=dict(root='/data/pets'))\n"
+    )
+    assert recipe_name(tmp_path / 'pets.py') == 'resnet18_1xb64-100e_pets.py'
 
 
 def test_the_tool_writes_and_checks(tmp_path, capsys):

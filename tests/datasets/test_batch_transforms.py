@@ -4,9 +4,11 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from openmixup.datasets import (
+    ColorJitter,
     Compose,
     Normalize,
     Pad,
+    RandAugment,
     RandomCrop,
     RandomErasing,
     RandomFlip,
@@ -29,6 +31,9 @@ EVERY = [
     Normalize([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]),
     RandomErasing(1.0),
     RandomErasing(1.0, value='noise'),
+    RandAugment(3, prob=1.0),
+    RandAugment(operations='fixmatch', interpolation='bicubic'),
+    ColorJitter(),
     Compose([{'type': 'RandomCrop', 'size': 8}, RandomFlip(), Normalize([0.5] * 3, [0.2] * 3)]),
 ]
 
@@ -55,7 +60,7 @@ def test_same_generator_same_result_and_nothing_else_is_touched(transform, dtype
     assert torch.equal(first, transform(images, rng(1)))
     assert torch.equal(images, copy)
     assert torch.equal(state, torch.get_rng_state())
-    if 'Random' in type(transform).__name__:
+    if any(word in type(transform).__name__ for word in ('Rand', 'Jitter')):
         assert not torch.equal(first, transform(images, rng(2)))
         with pytest.raises(InputError, match=r'torch\.Generator'):
             transform(images)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from openmixup.datasets import EpochBatchSampler, InfiniteBatchSampler
+from openmixup.datasets.samplers import FIRST_BANK_EPOCH, BankSampler
 from openmixup.errors import InputError
 
 
@@ -118,3 +119,90 @@ def test_the_global_random_state_is_untouched():
     list(EpochBatchSampler(9, 2))
     next(iter(InfiniteBatchSampler(9, 2)))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def banks(sampler, weights=None, size=None, take=None, **kwargs):
+    """What the second stream adds to each batch."""
+    weights = torch.arange(sampler.length).double() if weights is None else weights
+    both = list(itertools.islice(BankSampler(sampler, weights, size, **kwargs), take))
+    own = list(itertools.islice(iter(sampler), take))
+    assert [batch[: len(alone)] for batch, alone in zip(both, own, strict=True)] == own
+    return [batch[len(alone) :] for batch, alone in zip(both, own, strict=True)]
+
+
+def test_a_bank_has_the_size_of_its_batch_or_its_own():
+    assert [len(b) for b in banks(EpochBatchSampler(23, 4))] == [4, 4, 4, 4, 4, 3]
+    assert [len(b) for b in banks(EpochBatchSampler(23, 4), size=7)] == [7] * 6
+    assert [len(b) for b in banks(InfiniteBatchSampler(7, 4), take=5)] == [4] * 5
+    assert len(BankSampler(EpochBatchSampler(23, 4), torch.ones(23))) == 6
+
+
+def test_a_bank_draws_by_weight_and_never_what_has_none():
+    weights = torch.tensor([0.0, 1, 0, 3, 0])
+    drawn = flat(flat(banks(EpochBatchSampler(5, 5, seed=seed), weights, 20)) for seed in range(200))
+    assert set(drawn) == {1, 3}
+    assert drawn.count(3) / len(drawn) == pytest.approx(0.75, abs=5 * (0.75 * 0.25 / 4000) ** 0.5)
+
+
+@pytest.mark.parametrize('size', [None, 7])
+@pytest.mark.parametrize('world', [1, 3])
+def test_a_bank_can_be_cut_anywhere(size, world):
+    sampler = EpochBatchSampler(23, 4, seed=1, rank=world - 1, world_size=world)
+    bank = BankSampler(sampler, torch.ones(23), size)
+    bank.set_epoch(5)
+    whole = list(bank)
+    for start in range(len(whole) + 1):
+        bank.set_epoch(5, start_batch=start)
+        assert list(bank) == whole[start:]
+    bank.set_epoch(6)
+    assert list(bank) != whole
+    stream = InfiniteBatchSampler(23, 4, seed=1, rank=world - 1, world_size=world)
+    bank = BankSampler(stream, torch.ones(23), size)
+    whole = list(itertools.islice(bank, 20))
+    for start in (1, 5, 6, 13):
+        bank.start_batch = start
+        assert list(itertools.islice(bank, 20 - start)) == whole[start:]
+
+
+@pytest.mark.parametrize('length', [1, 2, 7, 25])
+@pytest.mark.parametrize('size', [None, 5])
+def test_ranks_and_epochs_take_different_draws(length, size):
+    """The number that each draw carries is its place in the whole stream; no two draws may share one."""
+    numbers, epochs = [], 4
+    for rank in range(3):
+        sampler = EpochBatchSampler(length, 2, seed=3, rank=rank, world_size=3)
+        for epoch in range(epochs):
+            sampler.set_epoch(epoch)
+            drawn = flat(banks(sampler, torch.ones(length), size, carry_epoch=True))
+            numbers += [index // length + epoch for index in drawn]  # a data set adds the epoch that it was told
+            plain = flat(banks(sampler, torch.ones(length), size))
+            assert [index % length for index in drawn] == plain
+    assert len(set(numbers)) == len(numbers) >= epochs * length
+    assert min(numbers) == FIRST_BANK_EPOCH
+    streams = [
+        flat(
+            banks(InfiniteBatchSampler(length, 2, rank=r, world_size=3), torch.ones(length), size, 9, carry_epoch=True)
+        )
+        for r in range(3)
+    ]
+    carried = [index // length for index in flat(streams)]
+    assert len(set(carried)) == len(carried)
+
+
+def test_a_bank_is_drawn_by_its_own_key():
+    """Not the shuffled order: equal weights still draw with replacement; and another seed draws otherwise."""
+    drawn = flat(banks(EpochBatchSampler(50, 50, seed=2), torch.ones(50)))
+    assert len(set(drawn)) < 45
+    assert drawn != flat(banks(EpochBatchSampler(50, 50, seed=3), torch.ones(50)))
+    shifted = EpochBatchSampler(50, 50, seed=2)
+    shifted.set_epoch(1)
+    assert drawn != flat(banks(shifted, torch.ones(50)))
+    before = torch.get_rng_state()
+    banks(shifted, torch.ones(50))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize('weights', [[1.0], [0.0, 0, 0], [1.0, -1, 1], [1.0, float('nan'), 1], [float('inf'), 1, 1]])
+def test_weights_that_cannot_be_drawn_by_are_refused(weights):
+    with pytest.raises(InputError, match='give one finite number of at least 0 for each'):
+        BankSampler(EpochBatchSampler(3, 2), torch.tensor(weights))

@@ -1,0 +1,37 @@
+"""DeiT-T on ImageNet-1k, 300 epochs, eight processes.
+
+The published figures are those of the best epoch, chosen on the validation images.
+"""
+
+_PAGE = 'openmixup 0.2 benchmark page, ImageNet-1k, 300 epochs, mean of the best of three runs'
+
+recipe = 'imagenet/deit-tiny-patch16-224_8xb128-300e_imagenet.py'
+policies = {
+    'vanilla': dict(type='Vanilla'),
+    'mixup': dict(type='Mixup', alpha=0.2),
+    'cutmix': dict(type='CutMix', alpha=0.2),
+    'randomchoice-deit': dict(
+        type='RandomChoice', policies=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+    ),
+    'saliencymix': dict(type='SaliencyMix', alpha=0.2),
+    'attentivemix': dict(
+        type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet50', pretrained=True)
+    ),
+    'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'randomchoice-transmix': dict(
+        type='RandomChoice',
+        policies=[dict(type='Mixup', alpha=0.8), dict(type='TransMix', policy=dict(type='CutMix', alpha=1.0))],
+        probs=[0.2, 0.8],
+    ),
+}
+seeds = (0,)
+published = {
+    'vanilla': (73.91, _PAGE),
+    'mixup': (74.69, _PAGE),
+    'cutmix': (74.23, _PAGE),
+    'randomchoice-deit': (74.50, _PAGE),
+    'saliencymix': (74.17, _PAGE),
+    'attentivemix': (74.07, _PAGE),
+    'puzzlemix': (73.85, _PAGE),
+    'randomchoice-transmix': (74.56, _PAGE),
+}

@@ -1,0 +1,28 @@
+"""ResNet-50 on ImageNet-1k by procedure A3 of "ResNet strikes back": 160 pixels, 100 epochs, four processes."""
+
+_PAGE = 'openmixup 0.2 benchmark page, ImageNet-1k, RSB A3'
+
+recipe = 'imagenet/resnet50_4xb512-rsb-a3-100e_imagenet.py'
+policies = {
+    'randomchoice-rsb': dict(
+        type='RandomChoice', policies=[dict(type='Mixup', alpha=0.1), dict(type='CutMix', alpha=1.0)]
+    ),
+    'mixup': dict(type='Mixup', alpha=0.2),
+    'cutmix': dict(type='CutMix', alpha=0.2),
+    'manifoldmix': dict(type='ManifoldMix', alpha=0.2),
+    'saliencymix': dict(type='SaliencyMix', alpha=0.2),
+    'attentivemix': dict(
+        type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet50', pretrained=True)
+    ),
+    'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+}
+seeds = (0,)
+published = {
+    'randomchoice-rsb': (78.08, _PAGE),
+    'mixup': (77.66, _PAGE),
+    'cutmix': (77.62, _PAGE),
+    'manifoldmix': (77.78, _PAGE),
+    'saliencymix': (77.93, _PAGE),
+    'attentivemix': (77.46, _PAGE),
+    'puzzlemix': (78.02, _PAGE),
+}
