@@ -12,7 +12,7 @@ from torch import nn
 
 from openmixup.engine import timm_optimizers  # noqa: F401  (registers them)
 from openmixup.errors import InputError, did_you_mean
-from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 
 __all__ = ['PARTS', 'AutocastOptimWrapper', 'GroupedOptimizer', 'PlainOptimWrapper', 'part_of', 'policy_options']
 
@@ -157,6 +157,11 @@ class AutocastOptimWrapper(PlainOptimWrapper):
             self.scaler.load_state_dict(scaler)
 
 
+def _resolved(config: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+    """The config with a class for the name in ``type``."""
+    return {**config, 'type': registry.get(config['type']) if isinstance(config['type'], str) else config['type']}
+
+
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimizer(DefaultOptimWrapperConstructor):
     """mmengine's parameter rules (``paramwise_cfg``), with equal parameters joined into few groups.
@@ -174,6 +179,7 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
     """
 
     optimizer_cfg: dict[str, Any]
+    optim_wrapper_cfg: dict[str, Any]
     base_lr: float | None
     base_wd: float | None
 
@@ -182,8 +188,9 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         super().__init__(optim_wrapper_cfg, paramwise_cfg or {'bypass_duplicate': True})
         given = self.optim_wrapper_cfg.pop('policy', None)
         self.policy_options, self.policy_max_norm = policy_options(self.optimizer_cfg, given or {})
-        if isinstance(self.optimizer_cfg.get('type'), str):  # outside a run mmengine would not find timm's
-            self.optimizer_cfg = {**self.optimizer_cfg, 'type': OPTIMIZERS.get(self.optimizer_cfg['type'])}
+        # outside a run mmengine would not look for names here
+        self.optimizer_cfg = _resolved(self.optimizer_cfg, OPTIMIZERS)
+        self.optim_wrapper_cfg = _resolved({'type': 'OptimWrapper', **self.optim_wrapper_cfg}, OPTIM_WRAPPERS)
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """The optimizer wrapper for the parameters of ``model``."""

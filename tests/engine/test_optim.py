@@ -241,3 +241,14 @@ def test_every_optimizer_of_timm_that_torch_lacks_has_its_name():
         OPTIMIZERS.get('Lamp')
     with pytest.raises(InputError, match="Lamb has no argument 'momentum'"):
         OPTIMIZERS.check({'type': 'Lamb', 'momentum': 0.9})
+
+
+def test_outside_a_run_names_are_those_of_openmixup():
+    """Without a scope mmengine would build its own wrapper, which reads the norm from the device at each clipping."""
+    code = (
+        'from torch import nn; from openmixup.engine.optim import GroupedOptimizer as G; '
+        "built = G({'optimizer': {'type': 'Lamb', 'lr': 0.1}})(nn.Linear(2, 2)); "
+        'print(type(built).__name__, type(built.optimizer).__name__)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ['PlainOptimWrapper', 'Lamb']
