@@ -6,7 +6,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from openmixup.benchmark import Table
@@ -24,7 +24,8 @@ _POLICIES = """\
 The names below stand for `type` in a config and for `--policy`. Each is also a class of `openmixup.policies`. Only what
 is listed here exists.
 
-**Needs** is what a policy asks of the network; `nothing` means that `policy.mix(images, labels)` works in any loop.
+**Needs** is what a policy asks of the learner with its defaults; `nothing` means that `policy.mix(images, labels)` works
+in any loop.
 **Label** says what the weights of a target equal: `pixels` is the measured share of each source in the mixed image,
 `drawn` is the drawn lam, `semantic` is a rule of the paper.
 
@@ -119,13 +120,16 @@ def _cells(cls: type[MixPolicy]) -> tuple[str, ...]:
     first_line = (inspect.getdoc(cls) or '').split('\n', 1)[0].replace('|', '\\|')
     parameters = inspect.signature(cls).parameters.values()
     defaults = [p.name if p.default is p.empty else f'{p.name}={p.default!r}' for p in parameters]
-    composed = isinstance(cls.needs, property)  # told by its members
+    build: Any = cls
+    built = build()  # needs and label may follow from the arguments, or be those of members
+    needs = [need for need in built.needs if need != 'pixels']
+    composed = hasattr(built, 'policies')
     return (
         f'`{cls.__name__}`',
         first_line,
         f'[{cls.paper.rstrip("/").rsplit("/", 1)[-1]}]({cls.paper})' if cls.paper else '–',
-        'as its members' if composed else ', '.join(cls.needs) or 'nothing',
-        'as its members' if composed else cls.label,
+        'as its members' if composed else ', '.join(needs) or 'nothing',
+        'as its members' if composed else built.label,
         ', '.join(f'`{default}`' for default in defaults) or '–',
     )
 
