@@ -24,8 +24,8 @@ _POLICIES = """\
 The names below stand for `type` in a config and for `--policy`. Each is also a class of `openmixup.policies`. Only what
 is listed here exists.
 
-**Needs** is what a policy asks of the learner with its defaults; `nothing` means that `policy.mix(images, labels)` works
-in any loop.
+**Needs** is what a policy asks of the learner with its defaults; `nothing` means that `policy.mix(images, labels)`
+works in any loop.
 **Label** says what the weights of a target equal: `pixels` is the measured share of each source in the mixed image,
 `drawn` is the drawn lam, `semantic` is a rule of the paper.
 

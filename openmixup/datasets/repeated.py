@@ -20,11 +20,11 @@ _APART = 2**32  # epochs between the augmentations of two copies, so that no epo
 class RepeatedBatchSampler(EpochBatchSampler):
     """Lists of indices for one epoch in which each image of the order stands ``repeats`` times in a row.
 
-    Source: Hoffer et al., "Augment your batch", CVPR 2020, in the form of Touvron et al., "Training data-efficient image
-    transformers", ICML 2021: an epoch is as long as without repetition, so that it shows about one in ``repeats``
-    images, others in each epoch. The ranks take the copies in turn, so that with several processes the copies of an
-    image meet in different batches of one step, else in one batch. (The published code also rounds the epoch down to a
-    multiple of 256 samples; here ``drop_last`` leaves out what fills no batch.)
+    Source: Hoffer et al., "Augment your batch", CVPR 2020, in the form of Touvron et al., "Training data-efficient
+    image transformers", ICML 2021: an epoch is as long as without repetition, so that it shows about one in
+    ``repeats`` images, others in each epoch. The ranks take the copies in turn, so that with several processes the
+    copies of an image meet in different batches of one step, else in one batch. (The published code also rounds the
+    epoch down to a multiple of 256 samples; here ``drop_last`` leaves out what fills no batch.)
 
     The order depends on (seed, epoch) alone, as that of :class:`EpochBatchSampler`, whose :meth:`set_epoch` continues
     in the middle of an epoch.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from openmixup.errors import InputError, did_you_mean
+from openmixup.policies.precision import full_precision
 
 __all__ = ['MixBlock', 'Projections']
 
@@ -160,7 +160,7 @@ class MixBlock(nn.Module):
             both = torch.cat([own, other], 1)
             query, key = self.query(both), self.key(both)
         value = self.value(valued) if value is None else value.index_select(0, partner)
-        with _full_precision(features.device):
+        with full_precision(features.device):
             logits = _attend(query, key, value)
             aligned = None if mode == 'nearest' else False
             return functional.interpolate(logits, size, mode=mode, align_corners=aligned).neg().sigmoid()
@@ -186,12 +186,6 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def _with_channel(features: Tensor, value: Tensor) -> Tensor:
     size, _, height, width = features.shape
     return torch.cat([features, value.expand(size, 1, height, width)], 1)
-
-
-def _full_precision(device: torch.device) -> AbstractContextManager:
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()  # the meta device
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:
