@@ -96,8 +96,16 @@ class RandomChoice(MixPolicy):
 
     @property
     def networks(self) -> dict[str, dict[str, Any]]:
-        """The frozen networks of all members."""
-        return {name: config for policy in self._members() for name, config in policy.networks.items()}
+        """The frozen networks of all members; equal ones are shared."""
+        found: dict[str, dict[str, Any]] = {}
+        for policy in self._members():
+            for name, config in policy.networks.items():
+                if found.setdefault(name, config) != config:
+                    raise InputError(
+                        f'two members of RandomChoice want different networks by the name {name!r} ({found[name]} and '
+                        f'{config}): give both the same one.'
+                    )
+        return found
 
     @property
     def sometimes_unused(self) -> bool:

@@ -145,3 +145,13 @@ def test_eval_mode_reaches_the_members():
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):
         RandomChoice(**options)
+
+
+def test_members_share_frozen_networks_and_may_not_disagree_on_one():
+    teacher = {'type': 'TimmBackbone', 'model': 'resnet18'}
+    same = RandomChoice([{'type': 'AttentiveMix', 'teacher': teacher}, {'type': 'AttentiveMix', 'teacher': teacher}])
+    assert list(same.networks.values()) == [teacher]
+    other = {**teacher, 'model': 'resnet50'}
+    choice = RandomChoice([{'type': 'AttentiveMix', 'teacher': config} for config in (teacher, other)])
+    with pytest.raises(InputError, match='two members of RandomChoice want different networks'):
+        _ = choice.networks
