@@ -183,8 +183,7 @@ def _mixed_plan(learner: MixClassifier, images: Tensor, labels: Tensor, seed: in
     for step in range(3):
         learner.context = Context(step=step, generator=torch.Generator().manual_seed(seed))
         plan, context = learner.plan(images, labels, bank)
-        with torch.set_grad_enabled('input_grad' in learner.policy.needs or bool(plan.losses)):
-            plan = learner.policy.finish(plan, learner.run_views(plan), context)
+        plan = learner.policy.finish(plan, learner.run_views(plan), context)
         if plan.views[plan.mixed].mixture.index.shape[1] > 1:
             break
     return plan

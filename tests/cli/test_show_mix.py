@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+import openmixup.policies  # noqa: F401  (registers them)
 from openmixup.cli.show_mix import main
 from openmixup.errors import InputError
+from openmixup.registry import POLICIES
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 
@@ -74,3 +76,44 @@ def test_mistakes_are_one_sentence(argv, match):
     with pytest.raises(InputError, match=match) as error:
         main(argv)
     assert '\n' not in str(error.value)
+
+
+NAMES = sorted(name for name, cls in POLICIES.module_dict.items() if cls.__module__.startswith('openmixup.'))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_policy_can_be_shown(name, tmp_path, capsys):
+    """Also those that look at a network, which is then an untrained one, and that is said."""
+    out = tmp_path / 'mix.png'
+    main([name, '--out', str(out), '--lam', '0.4', '--size', '32'])
+    assert cv2.imread(str(out)).std() > 0
+    looks = {'features', 'attention', 'cam', 'input_grad', 'teacher', 'tap'} & set(POLICIES.build({'type': name}).needs)
+    assert ('not trained' in capsys.readouterr().out) == bool(looks)
+
+
+def test_a_checkpoint_guides_the_policy_of_its_config(tmp_path):
+    from openmixup.cli.train import main as train
+
+    config = tmp_path / 'run.py'
+    config.write_text(
+        """
+_base_ = '%s'
+model = dict(policy=dict(type='AutoMix'), teacher=dict(decay=0.9))
+train_dataloader = dict(dataset=dict(per_class=8))
+val_dataloader = dict(dataset=dict(per_class=8))
+train_cfg = dict(max_epochs=1)
+"""
+        % (TOOLS.parent / 'configs/digits/resnet8_1xb50-30e_digits.py')
+    )
+    train([str(config), '--work-dir', str(tmp_path / 'run')])
+    arguments = [str(config), '--lam', '0.4', '--size', '32', '--seed', '1']
+    pictures = []
+    for name, more in (('plain', []), ('trained', ['--checkpoint', str(tmp_path / 'run' / 'epoch_1.pth')])):
+        main([*arguments, *more, '--out', str(tmp_path / f'{name}.png')])
+        pictures.append(cv2.imread(str(tmp_path / f'{name}.png')))
+    assert pictures[0].shape == pictures[1].shape
+    assert not np.array_equal(*pictures)
+    with pytest.raises(InputError, match='expected one CONFIG'):
+        main([str(config), 'Mixup', '--checkpoint', 'x.pth'])
+    with pytest.raises(InputError, match='needs the CONFIG'):
+        main(['Mixup', '--checkpoint', 'x.pth'])
