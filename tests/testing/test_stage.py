@@ -9,7 +9,7 @@ import torch
 from openmixup.models import Student
 from openmixup.models.probe import Probe
 from openmixup.policies import AttentiveMix, AutoMix, CutMix, MixupE, RandomChoice, RecursiveMix, TransMix, Vanilla
-from openmixup.testing import count_operators
+from openmixup.testing import check_policy, count_operators
 from openmixup.testing.devices import on_device
 from openmixup.testing.networks import tiny_network
 from openmixup.testing.scenes import draw, expected_shares, has_partner, label_of, noise, origins, shares
@@ -22,7 +22,7 @@ SIZES = [(6, 6), (7, 11), (8, 8), (16, 24), (32, 32)]
 @pytest.mark.parametrize('attention', [False, True])
 @pytest.mark.parametrize('channels', [1, 3, 17])
 def test_tiny_networks_take_any_channels_sizes_and_types(attention, size, channels):
-    network = Student(tiny_network(attention), {}).eval()
+    network = Student(tiny_network(attention), {'main': torch.nn.Identity()}).eval()
     probe = Probe({'student': network}, None)
     for dtype in (torch.float64, torch.float16):
         images = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0)).to(dtype)
@@ -84,11 +84,12 @@ def test_learners_of_equal_policies_are_equal_and_the_mode_of_the_policy_stays()
 
 
 def test_frozen_networks_are_replaced_and_nothing_is_downloaded():
-    policy = AttentiveMix().train()
-    assert policy.networks
+    policy = AttentiveMix(teacher={'type': 'TimmBackbone', 'model': 'resnet18', 'pretrained': True}).train()
     (guide,) = learner_of(policy)._guides['guides'].values()
     assert type(guide.backbone).__name__ == 'TinyConvNet'
     assert not guide.training
+    assert not any(parameter.requires_grad for parameter in guide.parameters())
+    assert all(result.ok for result in check_policy(policy))
 
 
 def test_a_step_leaves_the_student_and_the_global_state_alone():

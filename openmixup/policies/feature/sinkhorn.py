@@ -95,15 +95,25 @@ def plain_plan(scores: Tensor, eps: float, iterations: int, rows_first: bool) ->
         iterations: turns at most.
         rows_first: whether a turn begins with the rows.
     """
-    scores = scores / eps
-    over = (2, 1) if rows_first else (1, 2)  # what is summed over
+    scores = (scores / eps).permute(1, 2, 0).contiguous()
+    work = torch.empty_like(scores)
+    over = (1, 0) if rows_first else (0, 1)  # what is summed over
     first, second = (torch.zeros_like(scores.narrow(dim, 0, 1)) for dim in over)
     active = torch.ones((), device=scores.device)
     for turn in range(iterations):
-        found = -torch.logsumexp(scores + second, over[0], keepdim=True)
-        change = (found - first).abs().sum((1, 2)).mean() * eps
+        found = _balance(scores, second, over[0], work)
+        change = (found - first).abs().sum((0, 1)).mean() * eps
         first = torch.lerp(first, found, active)
-        second = torch.lerp(second, -torch.logsumexp(scores + first, over[1], keepdim=True), active)
+        second = torch.lerp(second, _balance(scores, first, over[1], work), active)
         if turn > 0:
             active = active * (change >= STOP)
-    return (scores + (second if rows_first else first)).softmax(2)
+    potential = second if rows_first else first
+    return (scores + potential).softmax(1).permute(2, 0, 1).contiguous()
+
+
+def _balance(scores: Tensor, potential: Tensor, dim: int, work: Tensor) -> Tensor:
+    """The potential that makes the sums over ``dim`` one, beside the other ``potential``; ``work`` is overwritten."""
+    torch.add(scores, potential, out=work)
+    greatest = work.amax(dim, keepdim=True)
+    sums = work.sub_(greatest).clamp_min_(LEAST_LOG).exp_().sum(dim, keepdim=True)
+    return sums.log_().add_(greatest).neg_()

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['Energy', 'border_costs', 'puzzle', 'solve', 'steps', 'surprise']
+__all__ = ['Energy', 'border_costs', 'puzzle', 'rounds_of', 'solve', 'surprise']
 
 LEAST_SHARE = 1e-6  # lam is kept so far from 0 and 1, where the surprise has no bound
 SETTLING = 3  # half sweeps behind the messages
@@ -58,7 +58,7 @@ def surprise(lam: Tensor, levels: int) -> Tensor:
 
 
 def border_costs(colours: Tensor, partner: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """What is seen at the borders of cells: mean absolute difference of colours across them, in units of the colours.
+    """What is seen at the borders of cells: summed absolute differences of the colours across them.
 
     Args:
         colours: (N, C, h * points, w * points) own images.
@@ -72,9 +72,10 @@ def border_costs(colours: Tensor, partner: Tensor, points: int) -> tuple[Tensor,
     both = torch.stack([colours, partner], 1)
     upper, lower = both[..., points - 1 : -1 : points, :], both[..., points::points, :]
     left, right = both[..., points - 1 : -1 : points], both[..., points::points]
-    down = upper[:, :, None].sub(lower[:, None]).abs_().unflatten(-1, (-1, points)).mean((3, 6))
-    across = left[:, :, None].sub(right[:, None]).abs_().unflatten(-2, (-1, points)).mean((3, 5))
-    return down, across
+    # The channels are summed first: one sum over both dimensions takes three times as long on a CPU.
+    down = upper[:, :, None].sub(lower[:, None]).abs_().sum(3)
+    across = left[:, :, None].sub(right[:, None]).abs_().sum(3)
+    return down.unflatten(-1, (-1, points)).sum(-1), across.unflatten(-2, (-1, points)).sum(-2)
 
 
 def puzzle(
@@ -111,9 +112,10 @@ def _interaction(costs: Tensor) -> Tensor:
     return (unlike - alike).mul_(0.5)
 
 
-def steps(grid: tuple[int, int]) -> int:
-    """Message rounds that :func:`solve` takes by default: information has to cross the grid."""
-    return 8 + max(grid)
+def rounds_of(grid: tuple[int, int]) -> int:
+    """Rounds of messages that :func:`solve` takes by default: what cells say has to cross the grid."""
+    side = max(grid)
+    return 8 + min(side, side * side // 16)
 
 
 @torch.no_grad()
@@ -127,7 +129,7 @@ def solve(energy: Energy, rounds: int | None = None) -> Tensor:
 
     Args:
         energy: N puzzles; prices of steps are at least 0.
-        rounds: of messages; None: 8 + the longer side of the grid.
+        rounds: of messages, each to one colour; None: as :func:`rounds_of` says.
     """
     size, levels, *grid = energy.unary.shape
     height, width = grid
@@ -137,7 +139,7 @@ def solve(energy: Energy, rounds: int | None = None) -> Tensor:
     below, beside = F.pad(energy.below, (0, 0, 1, 1)), F.pad(energy.beside, (1, 1))
     prices = torch.stack([below[:, :-1], beside[..., 1:], beside[..., :-1], below[:, 1:]])
     prices = prices.flatten(2).permute(2, 0, 1).index_select(0, board.order)  # (cells, 4, N)
-    belief = _messages(unary, prices, board, steps((height, width)) if rounds is None else rounds)
+    belief = _messages(unary, prices, board, rounds_of((height, width)) if rounds is None else rounds)
     level = _settled(unary, prices, belief, board)
     level = level.index_select(0, board.place).t().to(torch.int64, memory_format=torch.contiguous_format)
     return level.view(size, height, width)

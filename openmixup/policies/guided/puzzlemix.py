@@ -191,17 +191,19 @@ class PuzzleMix(PairPolicy):
                 most = min(block // t_size, FINEST_TILES // count)
                 # parts of a cell are equal if they can be
                 split[axis] = next((parts for parts in range(most, 1, -1) if block % parts == 0), 1)
-        return _Board(grid, (split[0], split[1]), Tiles((grid[0] * split[0], grid[1] * split[1]), size))
+        tiles = Tiles((grid[0] * split[0], grid[1] * split[1]), size)
+        points = min(int(self._energy['neigh_size']), tiles.patch[0] * split[0], tiles.patch[1] * split[1])
+        return _Board(grid, (split[0], split[1]), tiles, points)
 
     def _surprises(self, lam: Tensor, board: _Board) -> Tensor:
         """(b, levels) on the CPU: cost of each level in a cell for being far from lam."""
         return surprise(lam, self.levels) * (self._energy['eta'] / (board.grid[0] * board.grid[1]))
 
     def _colour_scale(self, channels: int, board: _Board, ctx: Context) -> Tensor:
-        """(C, 1, 1) on the CPU: price of a difference of normalised colours at a border."""
+        """(C, 1, 1) on the CPU: price of a difference of normalised colours at one point of a border."""
         known = len(ctx.std) == channels
         std = torch.tensor(ctx.std) if known else torch.ones(channels)
-        return std[:, None, None] * (self._energy['gamma'] * self._floor(board))
+        return std[:, None, None] * (self._energy['gamma'] * self._floor(board) / (channels * board.points))
 
     def _floor(self, board: _Board) -> float:
         """Price of a border between the two images whatever their colours."""
@@ -221,9 +223,8 @@ class PuzzleMix(PairPolicy):
             board: the grid.
         """
         size, (rows, columns) = len(partner), board.grid
-        points = min(int(self._energy['neigh_size']), wide.shape[-2] // rows, wide.shape[-1] // columns)
-        colours = _pooled(wide, (rows * points, columns * points)).float() * scale
-        down, across = border_costs(colours[:size], colours.index_select(0, partner), points)
+        colours = _pooled(wide, (rows * board.points, columns * board.points)).float() * scale
+        down, across = border_costs(colours[:size], colours.index_select(0, partner), board.points)
         if board.split != (1, 1):
             saliency = F.avg_pool2d(saliency, board.split, divisor_override=1)
         lost = (saliency[:size], saliency.index_select(0, partner))
@@ -256,11 +257,13 @@ class _Board:
         grid: cells along the height and the width.
         split: tiles along the height and the width of a cell.
         tiles: the patches that may be moved.
+        points: colours along each side of a cell.
     """
 
     grid: tuple[int, int]
     split: tuple[int, int]
     tiles: Tiles
+    points: int
 
 
 def _normalised(saliency: Tensor) -> Tensor:
