@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
+from openmixup.datasets.repeated import RepeatedBatchSampler
 from openmixup.datasets.samplers import BankSampler, EpochBatchSampler, InfiniteBatchSampler
 from openmixup.errors import InputError, did_you_mean
 from openmixup.randomness import keyed_generator
@@ -161,6 +162,7 @@ def build_dataloader(
     infinite: bool = False,
     start_batch: int = 0,
     bank: Mapping[str, Any] | None = None,
+    repeats: int = 1,
 ) -> BatchLoader:
     """A loader of dicts of tensors whose order and content depend on the seed and the epoch alone.
 
@@ -182,6 +184,8 @@ def build_dataloader(
             labels each batch has as ``bank_inputs`` and ``bank_labels``: ``dict(weights='inverse', power=1.0,
             batch_size=None)``, see :func:`bank_weights`; as many as the batch has, unless ``batch_size`` says another
             number. None: no such stream.
+        repeats: copies of each image, augmented apart, that stand behind each other in the order of an epoch; see
+            :class:`RepeatedBatchSampler`. 1: none; an infinite stream takes no other.
 
     Returns:
         A ``DataLoader``; call its ``set_epoch`` before each epoch, unless it is infinite.
@@ -201,8 +205,14 @@ def build_dataloader(
     length = len(dataset)  # type: ignore[arg-type]
     carry = getattr(dataset, 'reads_epoch', False)
     sampler: EpochBatchSampler | InfiniteBatchSampler | BankSampler
+    if infinite and repeats > 1:
+        raise InputError(f'train_dataloader.repeats={repeats} needs epochs: use an EpochLoop, or leave repeats out.')
     if infinite:
         sampler = InfiniteBatchSampler(length, batch_size, carry_epoch=carry, **shared)
+    elif repeats > 1:
+        sampler = RepeatedBatchSampler(
+            length, batch_size, repeats=repeats, drop_last=drop_last, carry_copy=carry, **shared
+        )
     else:
         sampler = EpochBatchSampler(length, batch_size, drop_last=drop_last, **shared)
     collate: Any = _as_batch

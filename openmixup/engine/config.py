@@ -167,7 +167,7 @@ def _settable(place: Any, parents: list[str]) -> set[str]:
 
 
 def _loader_keys(name: str) -> set[str]:
-    return LOADER_KEYS | ({'bank'} if name == 'train_dataloader' else set())
+    return LOADER_KEYS | ({'bank', 'repeats'} if name == 'train_dataloader' else set())
 
 
 def _refuse_unknown(found: Iterable[str], known: set[str], where: str, remedy: str = '') -> None:
@@ -247,6 +247,7 @@ def _check_loader(loader: Mapping[str, Any], name: str) -> None:
             raise InputError(f'{name} has no {key}: add it.')
     _whole(loader['batch_size'], f'{name}.batch_size', 1)
     _whole(loader.get('num_workers', 0), f'{name}.num_workers', 0)
+    _whole(loader.get('repeats', 1), f'{name}.repeats', 1)
     check_bank(_section(loader, 'bank', name))
     _check(registry.DATASETS, loader['dataset'])
 

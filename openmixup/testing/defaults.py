@@ -29,7 +29,8 @@ def default_policies() -> dict[str, MixPolicy]:
 
 
 def _classes() -> list[type[MixPolicy]]:
-    return [POLICIES.module_dict[name] for name in sorted(POLICIES.module_dict)]
+    found = [POLICIES.module_dict[name] for name in sorted(POLICIES.module_dict)]
+    return [cls for cls in found if cls.__module__.startswith('openmixup.')]  # not what a caller has registered
 
 
 def _variants(cls: type[MixPolicy]) -> Iterator[tuple[str, MixPolicy]]:
@@ -48,4 +49,5 @@ def _choices() -> dict[str, MixPolicy]:
         'RandomChoice-vanilla': RandomChoice([mixup, cutmix, vanilla], probs=[0.3, 0.2, 0.5]),
         'RandomChoice-epochs': RandomChoice([mixup, cutmix, vanilla], [0.5, 0.3, 0.2], [(0, 2), (1, None), (0, 3)]),
         'RandomChoice-pause': RandomChoice([mixup], epochs=[(2, 4)]),
+        'RandomChoice-networks': RandomChoice([{'type': name} for name in ('AutoMix', 'RecursiveMix', 'TransMix')]),
     }  # fmt: skip

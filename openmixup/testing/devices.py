@@ -16,7 +16,7 @@ from openmixup.policies.mixture import Batch, Plan
 from openmixup.randomness import keyed_generator
 from openmixup.testing.report import PolicyCheckError, check, require
 from openmixup.testing.scenes import draw, noise, shown, targets
-from openmixup.testing.stage import is_staged, learner_of, looking, play
+from openmixup.testing.stage import is_staged, learner_of, looking, most_operators, play
 
 __all__ = ['count_operators']
 
@@ -86,7 +86,7 @@ def on_device(batch: Batch, device: str) -> Batch:
 @check
 def few_operators_are_launched(policy: MixPolicy, limit: int | None = None) -> str | None:
     """Mixing a batch launches few operators on the device, at most what the class says: each costs a launch."""
-    most = policy.operators if limit is None else limit
+    most = most_operators(policy) if limit is None else limit
     batch = on_device(noise(policy, 6, 10, 12), 'meta')
     found = max(_operators(policy, batch, seed) for seed in range(3 if is_staged(policy) else 8))
     require(found <= most, f'{found} operators run on the device, at most {most} are expected')

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Plan
@@ -26,14 +27,14 @@ STEPS = 12  # in which each learned part shall have had its turn
 ALONE = 'not run: it needs no network and learns nothing'
 
 
-def _steps(policy: MixPolicy, count: int) -> Iterator[tuple[MixClassifier, Batch, Context]]:
-    """Learner, batch and context of the first steps of a run."""
-    learner = learner_of(policy)
+def _steps(learner: MixClassifier, count: int) -> Iterator[Batch]:
+    """The batches of the first steps of a run, of which the learner is told."""
+    policy = learner.policy
     for step in range(count):
         batch = noise(policy, 6, 8, 12, seed=step)
         bank = batch.bank if 'bank' in policy.needs else None
         learner.context = Context(step=step, progress=step / count)
-        yield learner, Batch(batch.images, batch.labels, bank), learner.context
+        yield Batch(batch.images, batch.labels, bank)
 
 
 @check
@@ -51,7 +52,7 @@ def a_look_leaves_no_trace(policy: MixPolicy) -> str | None:
         norm.eval()
     for parameter in (*learner.student.parameters(), *policy.parameters()):
         parameter.grad = torch.full_like(parameter, 0.5)
-    for _, batch, _ in _steps(policy, 3):
+    for batch in _steps(learner, 3):
         networks = _networks(learner)
         before = {name: _traces(network) for name, network in networks.items()}
         before['the policy'] = _gradients(policy)
@@ -116,14 +117,28 @@ def gradients_go_where_they_should(policy: MixPolicy) -> str | None:
     Teachers and frozen networks get no gradient, and the views train no part of the policy. What the additional losses
     train is said by the class tag ``losses_train``: 'policy' for its learned parts only, 'network' for the student too.
     The default is 'policy' if it has learned parts. Each of these gets a gradient in each step, or, if the policy says
-    that they are sometimes unused, in some step.
+    that they are sometimes unused, in some step. All of it holds for a convolutional network and for a transformer.
     """
     if not is_staged(policy):
         return ALONE
-    learner = learner_of(policy)
+    refused = ''
+    for transformer in (False, True):
+        if not transformer and 'attention' in policy.needs:
+            continue
+        try:
+            learner = learner_of(policy, transformer=transformer)
+        except InputError as error:
+            require(transformer, f'it refuses a convolutional network: {error}')
+            refused = f'it refuses a transformer: {error}'
+            continue
+        _gradients_go_where_they_should(policy, learner)
+    return refused or None
+
+
+def _gradients_go_where_they_should(policy: MixPolicy, learner: MixClassifier) -> None:
     parts = dict(policy.named_parameters())
     reached: set[str] = set()
-    for _, batch, _ in _steps(policy, STEPS if policy.sometimes_unused else 3):
+    for batch in _steps(learner, STEPS if policy.sometimes_unused else 3):
         assert batch.labels is not None
         plan, context = learner.plan(batch.images, batch.labels, batch.bank)
         outputs = outputs_of(learner, plan)
@@ -141,7 +156,6 @@ def gradients_go_where_they_should(policy: MixPolicy) -> str | None:
         )
     never = [name for name, part in parts.items() if part.requires_grad and name not in reached]
     require(not never, f'{", ".join(never[:3])} of the policy got no gradient in {STEPS} steps')
-    return None
 
 
 def _losses_go_where_they_should(
@@ -205,7 +219,8 @@ def finish_is_sound(policy: MixPolicy) -> str | None:
     """What ``finish`` leaves has the views of the plan, finite weights that sum as declared, and finite losses."""
     if not is_staged(policy):
         return ALONE
-    for learner, batch, _ in _steps(policy, 6):
+    learner = learner_of(policy)
+    for batch in _steps(learner, 6):
         assert batch.labels is not None
         plan, context = learner.plan(batch.images, batch.labels, batch.bank)
         outputs = outputs_of(learner, plan)

@@ -52,7 +52,9 @@ class TinyConvNet(_Tiny):
             ]
             self.add_module(f'stage{place}', nn.Sequential(*layers, *([nn.Dropout(0.1)] if place == 2 else [])))
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):  # so that values keep their size while the statistics are those of a start
+            if isinstance(
+                module, nn.Conv2d
+            ):  # so that values keep their size while the statistics are those of a start
                 nn.init.kaiming_normal_(module.weight, nonlinearity='relu')
         self.num_features = widths[-1]
         self.stages = tuple(f'stage{place}' for place in range(len(widths)))

@@ -13,7 +13,7 @@ import torch
 
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
-from openmixup.testing.stage import unknown_needs
+from openmixup.testing.stage import members, unknown_needs
 
 __all__ = ['CHECKS', 'CheckResult', 'PolicyCheckError', 'check', 'check_policy', 'require']
 
@@ -52,15 +52,16 @@ def check(function: Callable[..., str | None]) -> Check:
     """Add a check to :data:`CHECKS` under its own name.
 
     It gets a copy of the policy in training mode, so that no check sees what another one left. It is left out for a
-    policy that names it in ``exempt``, or that needs what no learner of this package provides.
+    policy that names it in ``exempt``, itself or by a member, or that needs what no learner of this package provides.
     """
 
     @functools.wraps(function)
     def wrapped(policy: MixPolicy, **options: Any) -> str | None:
         name = function.__name__
-        reason = getattr(type(policy), 'exempt', {}).get(name)
-        if reason is not None:
-            return f'exempt: {reason}'
+        for part in members(policy):  # itself first
+            reason = getattr(type(part), 'exempt', {}).get(name)
+            if reason is not None:
+                return f'exempt: {reason}' + ('' if part is policy else f' ({type(part).__name__})')
         missing = unknown_needs(policy)
         if missing:
             return f'not run: it needs {", ".join(missing)}, which MixClassifier does not provide'

@@ -12,7 +12,7 @@ from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Plan, View
 from openmixup.randomness import keyed_generator
-from openmixup.testing.stage import CLASSES, is_staged, keeps_history, looks, play
+from openmixup.testing.stage import CLASSES, is_staged, keeps_history, looks, most_operators, play
 
 __all__ = [
     'DEAR', 'DRAWS', 'SIGMAS', 'amount', 'draw', 'draws', 'expected_shares', 'has_partner', 'label_of', 'meets_another',
@@ -36,8 +36,8 @@ def amount(policy: MixPolicy, cheap: int, places: bool = False) -> int:
     if not is_staged(policy):
         return cheap
     if places:
-        return cheap if not looks(policy) and policy.operators < DEAR else max(cheap // 30, 8)
-    return max(cheap // (40 if policy.operators >= DEAR else 10), 8)
+        return cheap if not looks(policy) and most_operators(policy) < DEAR else max(cheap // 30, 8)
+    return max(cheap // (40 if most_operators(policy) >= DEAR else 10), 8)
 
 
 def origins(policy: MixPolicy, size: int, height: int, width: int, dtype: torch.dtype = torch.float32) -> Batch:

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     'CLASSES', 'asked', 'bound', 'finishes', 'full_step', 'is_staged', 'keeps_history', 'learner_of', 'learns_masks',
-    'looking', 'looks', 'members', 'outputs_of', 'play', 'unknown_needs',
+    'looking', 'looks', 'members', 'most_operators', 'outputs_of', 'play', 'unknown_needs',
 ]  # fmt: skip
 
 CLASSES = 24  # of the learner; no scene has so many sources
+PATIENCE = 30
 LOOKS = ('features', 'attention', 'cam', 'input_grad', 'teacher')
 DELEGATES = {name: {getattr(MixPolicy, name), getattr(RandomChoice, name)} for name in ('bind', 'finish')}
 
@@ -54,6 +55,11 @@ def finishes(policy: MixPolicy) -> bool:
     return any(type(part).finish not in DELEGATES['finish'] for part in members(policy))
 
 
+def most_operators(policy: MixPolicy) -> int:
+    """Most operators of a plan: a choice of policies launches what its dearest member does."""
+    return max(part.operators for part in members(policy))
+
+
 def is_staged(policy: MixPolicy) -> bool:
     """Whether its plans are made by a learner: it needs or binds a network, has learned parts or a ``finish``."""
     if asked(policy) or policy.heads or policy.networks or any(True for _ in policy.parameters()):
@@ -82,7 +88,7 @@ class _Stage:
 
     def __init__(self) -> None:
         self.learner: MixClassifier | None = None
-        self.key: tuple[str, int, str] | None = None
+        self.key: tuple[str, int, str, bool] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Stage:
         return _Stage()
@@ -92,7 +98,11 @@ class _Stage:
 
 
 def learner_of(
-    policy: MixPolicy, target: str = 'class', classes: int = CLASSES, device: torch.device | str = 'cpu'
+    policy: MixPolicy,
+    target: str = 'class',
+    classes: int = CLASSES,
+    device: torch.device | str = 'cpu',
+    transformer: bool | None = None,
 ) -> MixClassifier:
     """The learner whose policy is ``policy``, with a tiny network in training mode.
 
@@ -104,13 +114,18 @@ def learner_of(
         target: kind of the labels.
         classes: number of logits.
         device: of the learner.
+        transformer: the network is a transformer; None: if attention is needed.
+
+    Raises:
+        InputError: the policy refuses the kind of the labels, or the network.
     """
     stage = vars(policy).setdefault('_stage', _Stage())
-    key = (target, classes, str(device))
+    transformer = 'attention' in policy.needs if transformer is None else transformer
+    key = (target, classes, str(device), transformer)
     if stage.key != key:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            stage.learner = _built(policy, target, classes).to(device)
+            stage.learner = _built(policy, target, classes, transformer).to(device)
         stage.key = key
     return stage.learner
 
@@ -122,13 +137,13 @@ def bound(policy: MixPolicy) -> MixPolicy:
     return policy
 
 
-def _built(policy: MixPolicy, target: str, classes: int) -> MixClassifier:
+def _built(policy: MixPolicy, target: str, classes: int, transformer: bool) -> MixClassifier:
     from openmixup.models import BinaryCrossEntropy, SoftCrossEntropy
     from openmixup.testing.networks import tiny_network
 
     training = policy.training
     learner: MixClassifier = _learner_class()(
-        tiny_network('attention' in policy.needs),
+        tiny_network(transformer),
         {'type': 'LinearHead', 'num_classes': classes},
         policy,
         BinaryCrossEntropy() if target == 'multilabel' else SoftCrossEntropy(),
@@ -207,12 +222,21 @@ def play(policy: MixPolicy, batch: Batch, context: Context, final: bool, classes
     if keeps_history(policy):
         policy.load_rank_state({})
         if bank is not None:
-            full_step(learner, Batch(bank.images, bank.labels, target=batch.target))
+            _remember(learner, Batch(bank.images, bank.labels, target=batch.target))
     if 'bank' not in policy.needs:
         bank = None
     if final and finishes(policy):
         return full_step(learner, Batch(batch.images, batch.labels, bank, batch.target))
     return learner.plan(batch.images, batch.labels, bank)[0]
+
+
+def _remember(learner: MixClassifier, past: Batch) -> None:
+    """Steps until there is a history: a choice of policies may leave it to another member first."""
+    policy = learner.policy
+    for _ in range(PATIENCE if policy.training and len(members(policy)) > 1 else 1):
+        full_step(learner, past)
+        if policy.rank_state():
+            return
 
 
 def full_step(learner: MixClassifier, batch: Batch) -> Plan:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageEnhance, ImageOps
 from timm.data import auto_augment as timm_augment
 
-from openmixup.datasets import ColorJitter, RandAugment
+from openmixup.datasets import ColorJitter, RandAugment, RandomErasing
 from openmixup.datasets.sample_crop import SampleCrop
 from openmixup.datasets.transforms import operations
 from openmixup.datasets.transforms.augment import _FIXMATCH, _TIMM
@@ -181,6 +181,15 @@ def test_wrong_arguments_are_refused(wrong):
         RandAugment(fill=(1, 2, 3))(pictures(channels=1), rng())
     with pytest.raises(InputError):
         ColorJitter(brightness=-0.1)
+
+
+def test_noise_of_large_images_takes_memory_for_the_batch_only():
+    """A table of all shifts of the noise picture would take 30 GB here."""
+    images = torch.zeros(4, 3, 224, 224)
+    result = RandomErasing(1.0, value='noise')(images, rng())
+    written = result[result != 0]
+    assert 0.02 < len(written) / result.numel() < 1 / 3
+    assert not torch.equal(result[0], result[1])
 
 
 AUGMENT = 'rand-m9-mstd0.5-inc1'

@@ -89,7 +89,8 @@ def test_frozen_networks_are_replaced_and_nothing_is_downloaded():
     assert type(guide.backbone).__name__ == 'TinyConvNet'
     assert not guide.training
     assert not any(parameter.requires_grad for parameter in guide.parameters())
-    assert all(result.ok for result in check_policy(policy))
+    only = ['inputs_are_not_touched', 'dtype_is_kept', 'nothing_is_read_from_the_device', 'a_look_leaves_no_trace']
+    check_policy(policy, only=only, raise_on_failure=True)
 
 
 def test_a_step_leaves_the_student_and_the_global_state_alone():

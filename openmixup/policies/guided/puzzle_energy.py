@@ -57,30 +57,26 @@ def surprise(lam: Tensor, levels: int) -> Tensor:
     return -(ways + hits * own.log() + (top - hits) * (1 - own).log()).float()
 
 
-def border_costs(colours: Tensor, partner: Tensor, points: int) -> tuple[Tensor, Tensor]:
+def border_costs(colours: Tensor, points: int) -> tuple[Tensor, Tensor]:
     """What is seen at the borders of cells: summed absolute differences of the colours across them.
 
     Args:
-        colours: (N, C, h * points, w * points) own images.
-        partner: the same of their partners.
+        colours: (N, 2, C, h * points, w * points) own images and partners.
         points: colours along each side of a cell; those on both sides of a border are compared.
 
     Returns:
         (N, 2, 2, h - 1, w) and (N, 2, 2, h, w - 1): at the borders below and beside each cell, if the upper or left
         cell shows the own image (0) or the partner (1), and the other cell the one of the second index of the two.
     """
-    both = torch.stack([colours, partner], 1)
-    upper, lower = both[..., points - 1 : -1 : points, :], both[..., points::points, :]
-    left, right = both[..., points - 1 : -1 : points], both[..., points::points]
+    upper, lower = colours[..., points - 1 : -1 : points, :], colours[..., points::points, :]
+    left, right = colours[..., points - 1 : -1 : points], colours[..., points::points]
     # The channels are summed first: one sum over both dimensions takes three times as long on a CPU.
     down = upper[:, :, None].sub(lower[:, None]).abs_().sum(3)
     across = left[:, :, None].sub(right[:, None]).abs_().sum(3)
     return down.unflatten(-1, (-1, points)).sum(-1), across.unflatten(-2, (-1, points)).sum(-2)
 
 
-def puzzle(
-    saliency: Tensor, partner_saliency: Tensor, surprises: Tensor, down: Tensor, across: Tensor, floor: float | Tensor
-) -> Energy:
+def puzzle(saliency: Tensor, surprises: Tensor, down: Tensor, across: Tensor, floor: float | Tensor) -> Energy:
     """The energy of a mask: what saliency is lost, how far shares are from lam, and what shows at the borders.
 
     The cost of a border is d[U, V] + floor * [U != V], if the upper or left cell shows U and the other one V. Halves of
@@ -88,20 +84,18 @@ def puzzle(
     true cost and, at each border, the constant (d[own, partner] + d[partner, own]) / 2.
 
     Args:
-        saliency: (N, h, w) of the own image, in units of cost.
-        partner_saliency: the same of the partner.
+        saliency: (N, 2, h, w) of the own image and the partner, in units of cost.
         surprises: (b, levels), b = 1 or N, cost of each level in a cell.
         down: (N, 2, 2, h - 1, w) cost d of borders, see :func:`border_costs`.
         across: the same at the other borders, (N, 2, 2, h, w - 1).
         floor: price of any border between the two images.
     """
-    levels = surprises.shape[1]
-    whole = torch.stack([partner_saliency, saliency], 1)  # what is lost by showing the own image, or the partner
+    whole = saliency.flip(1)  # a cell that shows the own image loses the saliency of the partner
     whole[:, :, :-1] += down.mean(2)
     whole[:, :, 1:] += down.mean(1)
     whole[..., :-1] += across.mean(2)
     whole[..., 1:] += across.mean(1)
-    share = torch.linspace(0, 1, levels, device=whole.device)[:, None, None]
+    share = torch.linspace(0, 1, surprises.shape[1], device=whole.device)[:, None, None]
     unary = torch.lerp(whole[:, 1:], whole[:, :1], share).add_(surprises[..., None, None])
     return Energy(unary, _interaction(down).add_(floor), _interaction(across).add_(floor))
 
@@ -196,29 +190,28 @@ def _messages(unary: Tensor, prices: Tensor, board: _Board, rounds: int) -> tupl
         board: tables of the grid.
         rounds: number of turns, of one colour each; at least 1.
     """
-    size = unary.shape[2]
+    levels, size = unary.shape[1:]
     sides = (board.white, len(unary) - board.white)
-    share = torch.linspace(0, 1, unary.shape[1], device=unary.device)
+    share = torch.linspace(0, 1, levels, device=unary.device)
     # Each border is in one of the two kinds of trees, so its weight is 1/2 and its price counts twice.
     square = (share[:, None] - share).square().mul_(2)[..., None]  # (level told, level of the neighbour, 1)
-    cost = (prices[:, :, None, None] * square).split(sides)  # (cells, 4, levels, levels, N)
-    alone = unary.split(sides)
-    told = [unary.new_zeros(cells, 4, unary.shape[1], size) for cells in sides]
+    alone, price = unary.split(sides), prices[:, :, None, None].split(sides)
+    told = [unary.new_zeros(cells, 4, levels, size) for cells in sides]
     # Written again and again: on a CPU new memory for each would cost more than the arithmetic.
-    sent = [torch.empty_like(message) for message in told]
-    moved = [torch.empty_like(message).flatten(0, 1) for message in told]
-    offers, belief = [torch.empty_like(part) for part in cost], [torch.empty_like(part) for part in alone]
+    belief, sent, moved = torch.empty_like(alone[0]), torch.empty_like(told[0]), torch.empty_like(told[0])
+    offers = unary.new_empty(board.white, 4, levels, levels, size)
     for turn in range(rounds + 1):
         to, by = turn % 2, 1 - turn % 2
-        torch.sum(told[by], 1, out=belief[by])
-        torch.add(alone[by], belief[by], alpha=0.5, out=belief[by])
+        heard, offered = belief[: sides[by]], offers[: sides[to]]
+        torch.sum(told[by], 1, out=heard)
+        torch.add(alone[by], heard, alpha=0.5, out=heard)
         if turn == rounds:
             break
-        torch.sub(belief[by][:, None], told[by], out=sent[by])
-        torch.index_select(sent[by].flatten(0, 1), 0, board.answer[to], out=moved[to])
-        torch.add(moved[to].view_as(told[to])[:, :, None], cost[to], out=offers[to])
-        torch.amin(offers[to], 3, out=told[to])
-    return by, belief[by]
+        torch.sub(heard[:, None], told[by], out=sent[: sides[by]])
+        torch.index_select(sent.flatten(0, 1), 0, board.answer[to], out=moved.flatten(0, 1)[: 4 * sides[to]])
+        torch.addcmul(moved[: sides[to], :, None], price[to], square, out=offered)
+        torch.amin(offered, 3, out=told[to])
+    return by, heard
 
 
 def _settled(unary: Tensor, prices: Tensor, told: tuple[int, Tensor], board: _Board) -> Tensor:

@@ -18,7 +18,7 @@ REACH = 4  # cells that a patch may travel; so many neighbours are the bits of o
 MOST_TURNS = 8
 UNIT = 2**40  # whole numbers are compared, so that equal costs are told apart, by the row, on every device alike
 EXPONENT_BIAS, EXPONENT_SHIFT, EXPONENT_BITS = 1023, 52, 0x7FF << 52  # of a float64
-NOBODY = 2**62
+NOBODY = 2**52  # times the number of cells: above any claim
 
 
 def turns(grid: tuple[int, int]) -> int:
@@ -28,7 +28,7 @@ def turns(grid: tuple[int, int]) -> int:
 
 @torch.no_grad()
 def sources(saliency: Tensor, shown: Tensor, t_eps: float) -> Tensor:
-    """(M, h * w) int64: for each cell, from which cell of the image its patch comes.
+    """(..., h, w) int64: for each cell, from which cell of the image its patch comes.
 
     A patch i in a cell j costs t_eps * |i - j|^2 / (side - 1)^2, less its saliency if the cell is shown. Each patch
     asks for its cheapest cell, a cell keeps the cheapest patch that asked, and the others ask for their next one. A
@@ -39,33 +39,51 @@ def sources(saliency: Tensor, shown: Tensor, t_eps: float) -> Tensor:
     bits of one number, nearer ones higher: the exponent of the number is the next cell to ask for.
 
     Args:
-        saliency: (M, h, w) of the patches, at least 0; of an image it should sum to 1.
-        shown: (M, h, w) above 0 where the mask shows the image.
+        saliency: (..., h, w) of the patches, at least 0; of an image it should sum to 1.
+        shown: (..., h, w) above 0 where the mask shows the image.
         t_eps: price of a move.
     """
-    count, *size = saliency.shape
-    grid = (size[0], size[1])
-    bits, step, fare, own = _tables(grid, t_eps, saliency.device)
-    cells = len(own)
-    key = (saliency.flatten(1) * -UNIT).long().mul_(cells).add_(own)
-    seen = shown.flatten(1) > 0
-    open_cells = seen.double() @ bits
-    holder = torch.full((count, cells), NOBODY, dtype=torch.int64, device=saliency.device)
-    number = open_cells.view(torch.int64)
+    grid = (saliency.shape[-2], saliency.shape[-1])
+    tables = _tables(grid, t_eps, saliency.device)
+    cells = len(tables.own)
+    saliency, seen = saliency.reshape(-1, cells), shown.reshape(-1, cells) > 0
+    key = (saliency * -UNIT).long().mul_(cells).add_(tables.own)
+    unasked = seen.double() @ tables.bits
+    number = unasked.view(torch.int64)
+    holder = (tables.own + NOBODY * cells).repeat(len(key), 1)
     for _ in range(turns(grid)):
-        rank = number >> EXPONENT_SHIFT
-        asked, claim = step.take(rank).add_(own), fare.take(rank).add_(key)
+        rank = (number >> EXPONENT_SHIFT).flatten()
+        asked = tables.step.index_select(0, rank).view_as(key).add_(tables.own)
+        claim = tables.fare.index_select(0, rank).view_as(key).add_(key)
         holder.scatter_reduce_(1, asked, claim, 'amin')
         lost = holder.gather(1, asked) < claim
-        open_cells.sub_((number & EXPONENT_BITS).view(torch.float64).mul_(lost))
-    return torch.where(seen, holder % cells, own)
+        unasked.sub_((number & EXPONENT_BITS).view(torch.float64).mul_(lost))
+    return holder.remainder_(cells).view(shown.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """What is known of a grid before any saliency is.
+
+    Args:
+        bits: (cells, cells) float64, place of each cell (row) in the number of each patch (column).
+        step: from a patch to the cell that it asks, by the exponent of its number, int64.
+        fare: price of that step, in whole units times the number of cells, int64.
+        own: (cells,) all cells, int64.
+    """
+
+    bits: Tensor
+    step: Tensor
+    fare: Tensor
+    own: Tensor
 
 
 @functools.lru_cache(maxsize=64)
-def _tables(grid: tuple[int, int], t_eps: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Bits (cells, cells) of each cell in the number of each patch; step and fare by exponent; all cells (cells,).
+def _tables(grid: tuple[int, int], t_eps: float, device: torch.device) -> _Tables:
+    """Made on the CPU once for each grid and copied.
 
-    A number is 0 if no cell is left to ask for: its exponent 0 has a fare above any saliency.
+    A number is 0 if no cell is left to ask for: at the exponent 0 a patch asks its own place, for a fare above any
+    saliency.
     """
     height, width = grid
     cells = torch.arange(height * width)
@@ -86,7 +104,7 @@ def _tables(grid: tuple[int, int], t_eps: float, device: torch.device) -> tuple[
         bits[cells[inside] + down * width + across, cells[inside]] = 2.0**exponent
         step[EXPONENT_BIAS + exponent] = down * width + across
         fare[EXPONENT_BIAS + exponent] = round(t_eps * squared / side**2 * UNIT) * len(cells)
-    return bits.to(device), step.to(device), fare.to(device), cells.to(device)
+    return _Tables(*(table.to(device) for table in (bits, step, fare, cells)))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -158,25 +159,24 @@ class PuzzleMix(PairPolicy):
         noisy = self._coins(ctx)
         index = pair_index(partner)
         # where among the patches of all images (with noise: of all plain, then of all noisy ones) those of a pair begin
-        start = (index + torch.tensor(noisy) * len(images)).t().reshape(-1, 1) * cells
+        start = (index + torch.tensor(noisy) * len(images))[..., None] * cells
         surprises, scale = self._surprises(lam, board), self._colour_scale(images.shape[1], board, ctx)
         index, start, surprises, scale = to_device(images.device, index, start, surprises, scale)
         noise = Noise.drawn(images, self._adversarial['eps'], ctx) if any(noisy) else None
         gradient = ctx.probe.input_grad(images if noise is None else noise.seen, batch.source_labels)
         wide = tiles.widened(images)
         with torch.no_grad():
-            saliency = tiles.widened(gradient_saliency(gradient))
-            saliency = _normalised(F.avg_pool2d(saliency, tiles.patch))
-            energy = self._puzzle(saliency, wide, index[:, 1], surprises, scale, board)
-            share = self._share(energy, board)
-            places = start + self._moves(saliency, share, index[:, 1], tiles)
+            saliency = _normalised(F.avg_pool2d(tiles.widened(gradient_saliency(gradient)), tiles.patch))
+            saliency = saliency.index_select(0, index.flatten()).view(size, 2, *tiles.grid)
+            share = self._share(self._puzzle(saliency, wide, index, surprises, scale, board), board)
+            places = start + self._moves(saliency, share).flatten(2)
         if noise is not None:
             wide = torch.cat([wide, tiles.widened(noise.added(gradient))])
-        patches = tiles.cut(wide).index_select(0, places.flatten())
-        own, donors = patches[: size * cells], patches[size * cells :]
-        mixed = tiles.joined(donors.lerp_(own, share.to(images.dtype).view(-1, 1)), images.shape[1])
+        patches = tiles.cut(wide).index_select(0, places.flatten()).view(size, 2, cells, -1)
+        mixed = patches[:, 1].lerp_(patches[:, 0], share.to(images.dtype).view(size, cells, 1))
         weight = pair_weights(tiles.mean(share), size)
-        return View(mixed, Mixture(index, weight), lambda: own_masks(tiles.pixels(share)[:, None], size))
+        masks = functools.partial(_masks, tiles, share)
+        return View(tiles.joined(mixed, images.shape[1]), Mixture(index, weight), masks)
 
     def _board(self, size: tuple[int, int], ctx: Context) -> _Board:
         """The grid of this batch, drawn for all ranks alike, and the patches that may be moved."""
@@ -210,37 +210,40 @@ class PuzzleMix(PairPolicy):
         return self._energy['beta'] / (16 * max(board.grid))
 
     def _puzzle(
-        self, saliency: Tensor, wide: Tensor, partner: Tensor, surprises: Tensor, scale: Tensor, board: _Board
+        self, saliency: Tensor, wide: Tensor, index: Tensor, surprises: Tensor, scale: Tensor, board: _Board
     ) -> Energy:
         """What masks of the pairs cost.
 
         Args:
-            saliency: (S, h, w) of the tiles of all images, each summing to 1.
+            saliency: (N, 2, h, w) of the tiles of both images, each summing to 1.
             wide: (S, C, ., .) all images, widened.
-            partner: (N,) on the device.
+            index: (N, 2) the pairs, on the device.
             surprises: (b, levels) cost of each level in a cell.
             scale: (C, 1, 1) price of a difference of colours.
             board: the grid.
         """
-        size, (rows, columns) = len(partner), board.grid
+        rows, columns = board.grid
         colours = _pooled(wide, (rows * board.points, columns * board.points)).float() * scale
-        down, across = border_costs(colours[:size], colours.index_select(0, partner), board.points)
+        both = colours.index_select(0, index.flatten()).view(len(index), 2, *colours.shape[1:])
         if board.split != (1, 1):
             saliency = F.avg_pool2d(saliency, board.split, divisor_override=1)
-        lost = (saliency[:size], saliency.index_select(0, partner))
-        return puzzle(*lost, surprises, down, across, self._floor(board))
+        return puzzle(saliency, surprises, *border_costs(both, board.points), self._floor(board))
 
     def _share(self, energy: Energy, board: _Board) -> Tensor:
         """(N, h, w) float32 share of the own image in each tile: the mask."""
         share = solve(energy).float().div_(self.levels - 1)
         return share if board.split == (1, 1) else Tiles(board.grid, board.tiles.grid).pixels(share)
 
-    def _moves(self, saliency: Tensor, share: Tensor, partner: Tensor, tiles: Tiles) -> Tensor:
-        """(2N or 1, h * w) int64 patches that the tiles show, of the own images and then of the partners."""
+    def _moves(self, saliency: Tensor, share: Tensor) -> Tensor:
+        """(N or 1, 2 or 1, h, w) int64 which patch of each image of a pair is at which place.
+
+        Args:
+            saliency: (N, 2, h, w) of both images.
+            share: (N, h, w) of the own image.
+        """
         if self._transport['t_size'] is None:
-            return torch.arange(tiles.grid[0] * tiles.grid[1], device=share.device)[None]
-        both = torch.cat([saliency[: len(share)], saliency.index_select(0, partner)])
-        return sources(both, torch.cat([share, 1 - share]), float(self._transport['t_eps']))
+            return torch.arange(share[0].numel(), device=share.device).view(1, 1, *share.shape[1:])
+        return sources(saliency, torch.stack([share, 1 - share], 1), float(self._transport['t_eps']))
 
     def _coins(self, ctx: Context) -> list[bool]:
         """Whether the own images and whether the partners get noise, the same on all ranks."""
@@ -264,6 +267,11 @@ class _Board:
     split: tuple[int, int]
     tiles: Tiles
     points: int
+
+
+def _masks(tiles: Tiles, share: Tensor) -> Tensor:
+    """(N, 2, H, W) shares of both images at each pixel."""
+    return own_masks(tiles.pixels(share)[:, None], len(share))
 
 
 def _normalised(saliency: Tensor) -> Tensor:
