@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
-from openmixup.policies.mixture import Batch, Plan, View
+from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.randomness import keyed_generator
 from openmixup.testing.stage import CLASSES, is_staged, keeps_history, looks, most_operators, play
 
@@ -164,8 +164,8 @@ def expected_shares(plan: Plan, view: View) -> Tensor:
 
 def targets(plan: Plan, view: View) -> Tensor:
     """(N, C) what the network shall say."""
-    labels = plan.batch.source_labels
-    return view.mixture.soft(labels, CLASSES if plan.batch.target == 'class' else None)
+    labels, mixture = plan.batch.source_labels, Mixture(view.mixture.index, view.mixture.weight.detach())
+    return mixture.soft(labels, CLASSES if plan.batch.target == 'class' else None)
 
 
 def label_of(plan: Plan) -> str:

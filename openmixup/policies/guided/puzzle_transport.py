@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ['Tiles', 'sources', 'turns']
+__all__ = ['Board', 'Tiles', 'sources', 'turns']
 
 REACH = 4  # cells that a patch may travel; so many neighbours are the bits of one float64
 MOST_TURNS = 8
+FINEST_TILES = 16  # a side, as the finest grid of the authors
 UNIT = 2**40  # whole numbers are compared, so that equal costs are told apart, by the row, on every device alike
 EXPONENT_BIAS, EXPONENT_SHIFT, EXPONENT_BITS = 1023, 52, 0x7FF << 52  # of a float64
 NOBODY = 2**52  # times the number of cells: above any claim
@@ -164,6 +165,46 @@ class Tiles:
         if all(length % count == 0 for count, length in zip(self.grid, self.size, strict=True)):
             return cells.mean((1, 2))
         return (cells * _areas(self.grid, self.size, cells.device)).sum((1, 2)) / (self.size[0] * self.size[1])
+
+
+@dataclass(frozen=True)
+class Board:
+    """The grid of a mask, and the finer one of the patches that may be moved.
+
+    Args:
+        grid: cells along the height and the width.
+        split: patches along the height and the width of a cell.
+        tiles: the patches.
+        points: colours along each side of a cell that are compared at borders.
+    """
+
+    grid: tuple[int, int]
+    split: tuple[int, int]
+    tiles: Tiles
+    points: int
+
+    @classmethod
+    def of(cls, size: tuple[int, int], side: int, t_size: int | None, points: int) -> Board:
+        """A board for images.
+
+        Args:
+            size: (H, W) of the images in pixels, at least 2.
+            side: cells along each side; less where the image has fewer pixels.
+            t_size: least side of a patch in pixels; None or -1: whole cells.
+            points: colours along each side of a cell; less where a cell has fewer pixels.
+        """
+        grid = (min(side, size[0]), min(side, size[1]))
+        down, across = (_parts(length // count, count, t_size) for length, count in zip(size, grid, strict=True))
+        tiles = Tiles((grid[0] * down, grid[1] * across), size)
+        return cls(grid, (down, across), tiles, min(points, tiles.patch[0] * down, tiles.patch[1] * across))
+
+
+def _parts(block: int, count: int, t_size: int | None) -> int:
+    """Patches along one side of a cell of ``block`` pixels, of which there are ``count``; all equal if they can be."""
+    if t_size is None or t_size == -1:
+        return 1
+    most = min(block // t_size, FINEST_TILES // count)
+    return next((parts for parts in range(most, 1, -1) if block % parts == 0), 1)
 
 
 @functools.lru_cache(maxsize=256)

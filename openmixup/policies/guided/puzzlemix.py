@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,7 @@ from openmixup.policies.base import PairPolicy, own_masks, pair_index, pair_weig
 from openmixup.policies.context import Context
 from openmixup.policies.guided.puzzle_energy import Energy, border_costs, puzzle, solve, surprise
 from openmixup.policies.guided.puzzle_noise import Noise
-from openmixup.policies.guided.puzzle_transport import Tiles, sources
+from openmixup.policies.guided.puzzle_transport import Board, Tiles, sources
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.policies.saliency import gradient_saliency
 from openmixup.policies.transfer import to_device
@@ -26,7 +26,6 @@ __all__ = ['PuzzleMix']
 
 GRIDS = (2, 32)
 LEVELS = (2, 8)
-FINEST_TILES = 16  # cells a side that t_size may lead to, as the finest grid of the authors
 TINY = 1e-30  # below any sum of gradients
 NUMBERS = (
     ('energy', 'beta', 'of at least 0', lambda value: value >= 0),
@@ -178,39 +177,29 @@ class PuzzleMix(PairPolicy):
         masks = functools.partial(_masks, tiles, share)
         return View(tiles.joined(mixed, images.shape[1]), Mixture(index, weight), masks)
 
-    def _board(self, size: tuple[int, int], ctx: Context) -> _Board:
+    def _board(self, size: tuple[int, int], ctx: Context) -> Board:
         """The grid of this batch, drawn for all ranks alike, and the patches that may be moved."""
         if min(size) < 2:
             raise InputError(f'PuzzleMix got images of {size[0]}x{size[1]} pixels: expected at least 2x2.')
         drawn = self.grids[int(torch.randint(len(self.grids), (1,), generator=ctx.shared_rng))]
-        grid = (min(drawn, size[0]), min(drawn, size[1]))
-        t_size, split = self._transport['t_size'], [1, 1]
-        if t_size not in (None, -1):
-            for axis, (length, count) in enumerate(zip(size, grid, strict=True)):
-                block = length // count
-                most = min(block // t_size, FINEST_TILES // count)
-                # parts of a cell are equal if they can be
-                split[axis] = next((parts for parts in range(most, 1, -1) if block % parts == 0), 1)
-        tiles = Tiles((grid[0] * split[0], grid[1] * split[1]), size)
-        points = min(int(self._energy['neigh_size']), tiles.patch[0] * split[0], tiles.patch[1] * split[1])
-        return _Board(grid, (split[0], split[1]), tiles, points)
+        return Board.of(size, drawn, self._transport['t_size'], int(self._energy['neigh_size']))
 
-    def _surprises(self, lam: Tensor, board: _Board) -> Tensor:
+    def _surprises(self, lam: Tensor, board: Board) -> Tensor:
         """(b, levels) on the CPU: cost of each level in a cell for being far from lam."""
         return surprise(lam, self.levels) * (self._energy['eta'] / (board.grid[0] * board.grid[1]))
 
-    def _colour_scale(self, channels: int, board: _Board, ctx: Context) -> Tensor:
+    def _colour_scale(self, channels: int, board: Board, ctx: Context) -> Tensor:
         """(C, 1, 1) on the CPU: price of a difference of normalised colours at one point of a border."""
         known = len(ctx.std) == channels
         std = torch.tensor(ctx.std) if known else torch.ones(channels)
         return std[:, None, None] * (self._energy['gamma'] * self._floor(board) / (channels * board.points))
 
-    def _floor(self, board: _Board) -> float:
+    def _floor(self, board: Board) -> float:
         """Price of a border between the two images whatever their colours."""
         return self._energy['beta'] / (16 * max(board.grid))
 
     def _puzzle(
-        self, saliency: Tensor, wide: Tensor, index: Tensor, surprises: Tensor, scale: Tensor, board: _Board
+        self, saliency: Tensor, wide: Tensor, index: Tensor, surprises: Tensor, scale: Tensor, board: Board
     ) -> Energy:
         """What masks of the pairs cost.
 
@@ -229,7 +218,7 @@ class PuzzleMix(PairPolicy):
             saliency = F.avg_pool2d(saliency, board.split, divisor_override=1)
         return puzzle(saliency, surprises, *border_costs(both, board.points), self._floor(board))
 
-    def _share(self, energy: Energy, board: _Board) -> Tensor:
+    def _share(self, energy: Energy, board: Board) -> Tensor:
         """(N, h, w) float32 share of the own image in each tile: the mask."""
         share = solve(energy).float().div_(self.levels - 1)
         return share if board.split == (1, 1) else Tiles(board.grid, board.tiles.grid).pixels(share)
@@ -250,23 +239,6 @@ class PuzzleMix(PairPolicy):
         if self._adversarial['prob'] == 0:
             return [False, False]
         return (torch.rand(2, generator=ctx.shared_rng) < self._adversarial['prob']).tolist()
-
-
-@dataclass(frozen=True)
-class _Board:
-    """The grid of a mask.
-
-    Args:
-        grid: cells along the height and the width.
-        split: tiles along the height and the width of a cell.
-        tiles: the patches that may be moved.
-        points: colours along each side of a cell.
-    """
-
-    grid: tuple[int, int]
-    split: tuple[int, int]
-    tiles: Tiles
-    points: int
 
 
 def _masks(tiles: Tiles, share: Tensor) -> Tensor:
