@@ -137,11 +137,14 @@ def test_a_bank_has_the_size_of_its_batch_or_its_own():
     assert len(BankSampler(EpochBatchSampler(23, 4), torch.ones(23))) == 6
 
 
-def test_a_bank_draws_by_weight_and_never_what_has_none():
+def test_a_bank_draws_by_weight_and_never_what_has_none(monkeypatch):
     weights = torch.tensor([0.0, 1, 0, 3, 0])
     drawn = flat(flat(banks(EpochBatchSampler(5, 5, seed=seed), weights, 20)) for seed in range(200))
     assert set(drawn) == {1, 3}
     assert drawn.count(3) / len(drawn) == pytest.approx(0.75, abs=5 * (0.75 * 0.25 / 4000) ** 0.5)
+    for point, index in ((0.0, 1), (0.25, 3), (1 - 2**-53, 3)):  # the ends of the intervals
+        monkeypatch.setattr(torch, 'rand', lambda n, p=point, **_: torch.full((n,), p, dtype=torch.float64))
+        assert set(flat(banks(EpochBatchSampler(5, 5), weights))) == {index}
 
 
 @pytest.mark.parametrize('size', [None, 7])

@@ -160,7 +160,7 @@ def test_the_preprocessor_treats_the_bank_as_the_batch_with_draws_of_its_own():
     preprocessor = BatchPreprocessor((0.5,), (0.25,), train=crop)
     images = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(64)
-    data = {'inputs': images, 'labels': labels, 'bank_inputs': images[:48], 'bank_labels': labels[:48]}
+    data = {'inputs': images, 'labels': labels, 'bank_inputs': images, 'bank_labels': labels}
 
     def at(step: int, names: tuple[str, ...], training: bool = True) -> dict[str, Tensor]:
         preprocessor.context = Context(seed=1, step=step)
@@ -169,13 +169,15 @@ def test_the_preprocessor_treats_the_bank_as_the_batch_with_draws_of_its_own():
     alone, both, again = at(3, ('inputs', 'labels')), at(3, tuple(data)), at(3, tuple(data))
     assert torch.equal(alone['inputs'], both['inputs'])  # the batch is as it is without a bank
     assert both['bank_inputs'].dtype == torch.float32
-    assert both['bank_inputs'].shape == (48, 1, 8, 8)
-    same = (both['bank_inputs'] == both['inputs'][:48]).flatten(1).all(1).sum()
+    assert both['bank_inputs'].shape == (64, 1, 8, 8)
+    same = (both['bank_inputs'] == both['inputs']).flatten(1).all(1).sum()
     assert same < 10  # crops are drawn from 81 places
+    fewer = preprocessor({**data, 'bank_inputs': images[:5], 'bank_labels': labels[:5]}, training=True)
+    assert fewer['bank_inputs'].shape == (5, 1, 8, 8)
     assert torch.equal(both['bank_inputs'], again['bank_inputs'])
     assert not torch.equal(both['bank_inputs'], at(4, tuple(data))['bank_inputs'])
     plain = at(3, tuple(data), training=False)
-    torch.testing.assert_close(plain['bank_inputs'], (images[:48] / 255 - 0.5) / 0.25)
+    torch.testing.assert_close(plain['bank_inputs'], (images / 255 - 0.5) / 0.25)
 
 
 def test_a_run_gives_its_policy_the_bank_and_continues_bit_for_bit(train, seen, monkeypatch):
