@@ -48,8 +48,8 @@ class PuzzleMix(PairPolicy):
     the mask shows it ("transport"), which leaves the share of each cell as it is. The labels follow the mean of each
     sample's mask.
 
-    The mask is found by message passing for all samples at once, within 0.5 % of the least energy in the mean; the
-    authors take a graph cut for each. Where the grid does not divide the image, cells differ by a pixel; a grid finer
+    The mask is found by message passing for all samples at once, which comes near the least energy and need not reach
+    it; the authors take a graph cut for each. Where the grid does not divide the image, cells differ by a pixel; a grid finer
     than the image is cut down to its pixels. A patch travels at most four cells, in at most eight turns.
 
     Published settings: CIFAR-100 as by default; Tiny-ImageNet ``transport=dict(t_size=-1)`` and ``clean_lam=1``;
