@@ -49,8 +49,8 @@ class PuzzleMix(PairPolicy):
     sample's mask.
 
     The mask is found by message passing for all samples at once, which comes near the least energy and need not reach
-    it; the authors take a graph cut for each. Where the grid does not divide the image, cells differ by a pixel; a grid finer
-    than the image is cut down to its pixels. A patch travels at most four cells, in at most eight turns.
+    it; the authors take a graph cut for each. Where the grid does not divide the image, cells differ by a pixel; a grid
+    finer than the image is cut down to its pixels. A patch travels at most four cells, in at most eight turns.
 
     Published settings: CIFAR-100 as by default; Tiny-ImageNet ``transport=dict(t_size=-1)`` and ``clean_lam=1``;
     ImageNet, 300 epochs, ``transport=dict(t_size=-1)``; ImageNet, 100 epochs, the same with
