@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from openmixup.errors import InputError
+from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.registry import POLICIES
-from openmixup.testing.report import PolicyCheckError, check, require
+from openmixup.testing.report import CHECKS, PolicyCheckError, check, require
 from openmixup.testing.scenes import draw, noise
 from openmixup.testing.stage import CLASSES, bound, is_staged, learner_of
 
@@ -150,8 +150,11 @@ def _equal_state(policy: MixPolicy, again: MixPolicy, how: str) -> None:
 
 @check
 def it_is_documented(policy: MixPolicy) -> str | None:
-    """The class has a docstring, and names its paper unless it mixes nothing by itself."""
+    """The class has a docstring, names its paper unless it mixes nothing by itself, and is exempt for reasons only."""
     require((type(policy).__dict__.get('__doc__') or '').strip(), 'the class has no docstring')
     members = [module for module in policy.modules() if isinstance(module, MixPolicy) and module is not policy]
     require(policy.paper or members or policy.rate == 0, 'the class tag paper is empty: give a link to the source')
+    for name, reason in getattr(type(policy), 'exempt', {}).items():
+        require(name in CHECKS, f'exempt names {name!r}, which is no check{did_you_mean(name, CHECKS)}')
+        require(isinstance(reason, str) and reason.strip(), f'exempt gives no reason for {name!r}')
     return None

@@ -1,5 +1,6 @@
 """Every registered policy, with its variants, does what it says."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -31,6 +32,15 @@ def test_every_registered_policy_is_swept():
         name for name, cls in POLICIES.module_dict.items() if cls.__module__.startswith('openmixup.')
     }
     assert {'CutMix-per=sample', 'Mixup-pairing=flip', 'RandomChoice-uneven'} <= set(POLICIES_BY_NAME)
+
+
+EXEMPTIONS = [(name, check) for name, policy in POLICIES_BY_NAME.items() for check in getattr(policy, 'exempt', {})]
+
+
+@pytest.mark.parametrize(('name', 'check'), [case for case in EXEMPTIONS if '-' not in case[0]])
+def test_nothing_is_exempt_from_what_it_passes(name, check):
+    with pytest.raises(PolicyCheckError):
+        CHECKS[check].__wrapped__(copy.deepcopy(POLICIES_BY_NAME[name]).train())
 
 
 def test_a_policy_may_be_exempt_for_a_reason():
