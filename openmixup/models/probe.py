@@ -161,9 +161,7 @@ class Probe:
     def _attention(self, images: Tensor, of: str) -> Tensor:
         network = self._network(of)
         with frozen(network, of in self._by_batch, weights=False):
-            found = network(images, read=('attention',)).attention
-        assert found is not None
-        return found
+            return network.attention(images)
 
     @torch.no_grad()
     def _cam(self, images: Tensor, labels: Tensor, of: str) -> Tensor:

@@ -95,12 +95,21 @@ class Student(nn.Module):
             features = self.backbone.features(self.laid_out(images))
             logits = self.heads[head](self.backbone.pool(features))
         size = images.shape[-2:]
-        attention = found.get('attention')
-        if attention is not None:
-            patches = attention[:, :, self.backbone.prefix_tokens :]
-            attention = patches.unflatten(2, token_grid(patches.shape[2], size))
+        attention = self._on_grid(found['attention'], size) if 'attention' in found else None
         last = self.last_map(features, size) if 'features' in read else None
         return Output(logits, attention, last)
+
+    def attention(self, images: Tensor) -> Tensor:
+        """(N, heads, h, w) attention of the class token to the patches in the last block; no head is needed."""
+        found: dict[str, Tensor] = {}
+        with self._hooks(None, ('attention',), found):
+            self.backbone.features(self.laid_out(images))
+        return self._on_grid(found['attention'], images.shape[-2:])
+
+    def _on_grid(self, row: Tensor, size: Sequence[int]) -> Tensor:
+        """(N, heads, h, w) of the patches in (N, heads, tokens), for images of ``size`` (H, W)."""
+        patches = row[:, :, self.backbone.prefix_tokens :]
+        return patches.unflatten(2, token_grid(patches.shape[2], size))
 
     def last_map(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """(N, C, h, w) of what ``backbone.features`` gave for images of ``size`` (H, W)."""

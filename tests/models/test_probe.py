@@ -189,6 +189,12 @@ def test_attention_is_that_of_the_unfused_network(name):
     assert not got.requires_grad
 
 
+def test_attention_can_be_asked_of_a_network_without_heads():
+    backbone = learner(vit()).student.backbone
+    probe = Probe({'guide': Student(backbone, {}), 'student': learner(vit()).student}, SoftCrossEntropy())
+    torch.testing.assert_close(probe.attention(IMAGES, of='guide'), probe.attention(IMAGES.clone()))
+
+
 def test_attention_of_torchvision_is_that_of_its_module():
     backbone = TorchvisionBackbone('vit_b_16', options={'image_size': 32})
     network = Student(backbone, {'main': nn.Linear(768, 5)}).eval()
