@@ -6,6 +6,7 @@ import torch
 
 from openmixup.errors import InputError
 from openmixup.policies import Batch, Context, PuzzleMix
+from openmixup.policies.guided.puzzle_energy import solve
 from openmixup.policies.guided.puzzle_noise import Noise
 from openmixup.policies.guided.puzzle_transport import sources
 from openmixup.testing import check_policy
@@ -102,6 +103,43 @@ def test_without_transport_pixels_stay_and_transport_leaves_the_mask_alone():
     assert torch.equal(moved.masks, still.masks)
     assert torch.equal(moved.mixture.weight, still.mixture.weight)
     assert not torch.equal(moved.inputs, still.inputs)
+
+
+def test_finer_patches_change_no_mask():
+    images, gradient = pixels(6, 3, 32, 32), random(6, 3, 32, 32, seed=3).pow(5)
+    for grid in (2, 4):
+        policies = [PuzzleMix(grids=(grid,), transport={'t_size': t_size}) for t_size in (None, -1, 4, 2)]
+        masks = [view(policy, images, torch.arange(6).flip(0), gradient, lam=0.3).masks for policy in policies]
+        assert len(masks[0].unique()) > 1
+        assert all(torch.equal(mask, masks[0]) for mask in masks[1:])
+
+
+@pytest.mark.parametrize('t_size', [4, None])
+def test_the_puzzle_has_the_prices_of_the_paper(t_size, monkeypatch):
+    """Two images of one colour each, where all is known in closed form."""
+    seen = []
+    monkeypatch.setattr(
+        'openmixup.policies.guided.puzzlemix.solve', lambda energy: seen.append(energy) or solve(energy)
+    )
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    colours = torch.tensor([[0.2, 0.9, 0.5], [0.6, 0.1, 0.5]])  # of pixels in [0, 1]; they differ by 0.4 in the mean
+    images = ((colours - mean) / std)[:, :, None, None].expand(-1, -1, 32, 32)
+    side, lam, gradient = 4, 0.3, torch.ones(2, 3, 32, 32)
+    gradient[0, ..., :16] = 3.0
+    policy = PuzzleMix(grids=(side,), energy={'beta': 1.6, 'gamma': 0.5, 'eta': 0.2}, transport={'t_size': t_size})
+    view(policy, images, [1, 0], gradient, lam)
+    floor = 1.6 / (16 * side)
+    torch.testing.assert_close(seen[0].below, torch.full((2, 3, 4), floor * (1 + 0.5 * 0.4)))
+    torch.testing.assert_close(seen[0].beside, torch.full((2, 4, 3), floor * (1 + 0.5 * 0.4)))
+    salient = torch.tensor([[3.0, 3.0, 1.0, 1.0], [1.0] * 4]).unsqueeze(1).expand(-1, 4, -1)
+    salient = salient / salient.sum((1, 2), keepdim=True)
+    around = torch.tensor([[2, 3, 3, 2], [3, 4, 4, 3], [3, 4, 4, 3], [2, 3, 3, 2]])
+    borders = around * floor * 0.5 * 0.4 / 2  # of each border half of d[own, partner], whatever is shown
+    for level, ways in enumerate((1, 2, 1)):
+        share = level / 2
+        prior = -0.2 / side**2 * torch.tensor(ways * lam**level * (1 - lam) ** (2 - level)).log()
+        lost = share * salient.flip(0) + (1 - share) * salient
+        torch.testing.assert_close(seen[0].unary[:, level], lost + prior + borders)
 
 
 @pytest.mark.parametrize('t_size', [4, -1, None])
