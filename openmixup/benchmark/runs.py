@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from openmixup.benchmark.leaves import leaves_of, recipe_numbers
 from openmixup.benchmark.results import key_of, read_rows, same_config
 from openmixup.benchmark.table import Table
@@ -110,8 +112,23 @@ def _chosen(name: str, wanted: Sequence | None, known: Sequence) -> list:
 
 
 def _trial_options(recipe: Path, epochs: int) -> tuple[str, ...]:
-    """Config options that shorten a recipe: its length, its one cosine and its first evaluation."""
-    options = [f'train_cfg.max_epochs={epochs}', f'param_scheduler.0.T_max={epochs}']
+    """Config options that shorten a recipe: its length, its schedules in proportion, and its first evaluation."""
+    config = Config.fromfile(recipe)
+    share = epochs / config.train_cfg.max_epochs
+
+    def shorter(value: int) -> int:
+        return max(1, round(value * share)) if value else 0
+
+    options = [f'train_cfg.max_epochs={epochs}']
+    for place, entry in enumerate(config.param_scheduler):
+        begin = shorter(entry.get('begin', 0))
+        end = epochs
+        if 'end' in entry:
+            end = max(begin + 1, shorter(entry.end))
+            options += [f'param_scheduler.{place}.begin={begin}'] if 'begin' in entry else []
+            options.append(f'param_scheduler.{place}.end={end}')
+        if 'T_max' in entry:
+            options.append(f'param_scheduler.{place}.T_max={end - begin}')
     if recipe_numbers(recipe)['val_begin'] is not None:
         options.append(f'train_cfg.val_begin={max(1, epochs - 9)}')
     return tuple(options)

@@ -16,7 +16,7 @@ import torch
 
 from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report, row_of
 from openmixup.benchmark.results import COLUMNS
-from openmixup.benchmark.runs import planned_runs
+from openmixup.benchmark.runs import _trial_options, planned_runs
 from openmixup.cli import benchmark, make_configs, train
 from openmixup.engine.config import load_config
 from openmixup.engine.resume import config_hash, settings
@@ -493,3 +493,24 @@ def test_a_second_signal_does_not_spare_a_deaf_run(toy):
         thread.join(LONG)
         signal.signal(signal.SIGTERM, before)
     assert _ended(int((toy.path / 'pid.txt').read_text()))
+
+
+@pytest.mark.parametrize('epochs', [1, 2, 20])
+@pytest.mark.parametrize(
+    'recipe',
+    [
+        'digits/resnet8_1xb50-30e_digits.py',
+        'tiny_imagenet/resnet18_1xb100-momentum-400e_tiny_imagenet.py',  # two parts
+        'cifar100/deit-small-patch16-224_1xb100-200e_cifar100.py',  # warm-up, then a cosine
+    ],
+)
+def test_a_trial_shortens_all_schedules_of_a_recipe(recipe, epochs):
+    """No cosine goes on behind the end of the trial, or ends long before it, and the warm-up keeps its share."""
+    config = load_config(recipe, _trial_options(ROOT / 'configs' / recipe, epochs))
+    assert config.train_cfg.max_epochs == epochs
+    for entry in config.param_scheduler:
+        assert 0 <= entry.get('begin', 0) < entry.get('end', epochs + 1)
+        if entry.type == 'CosineAnnealingLR':
+            assert abs(entry.get('begin', 0) + entry.T_max - epochs) <= (1 if epochs == 1 else 0)
+        else:
+            assert entry.end == max(1, round(0.1 * epochs))
