@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError
 from openmixup.models.backbones import Backbone
-from openmixup.policies.precision import full_precision
+from openmixup.policies.precision import arithmetic
 
 __all__ = ['attention_module', 'check_attention', 'record_attention']
 
@@ -89,6 +89,6 @@ def record_attention(module: Any, store: Store) -> Any:
 
 def _row(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """(N, heads, tokens) softmax in float32 of the scaled products of (N, 1, heads, d) and (N, tokens, heads, d)."""
-    with full_precision(query.device):
+    with arithmetic(query.device):
         score = torch.einsum('nqhd,nthd->nht', query.float(), key.float()) * scale
         return score.softmax(-1)

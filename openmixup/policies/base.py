@@ -33,6 +33,8 @@ class MixPolicy(nn.Module):
         normalised: False if the weights of a sample need not sum to one.
         heads: classifier heads that it wants beside 'main'.
         operators: most operators that one plan launches on the device of the images.
+        losses_train: what the terms in the losses of its plans train: 'policy', its learned parts only, or 'network';
+            None: 'policy' if there are learned parts.
         paper: link to the source.
     """
 
@@ -41,6 +43,7 @@ class MixPolicy(nn.Module):
     normalised: ClassVar[bool] = True
     heads: ClassVar[tuple[str, ...]] = ()
     operators: ClassVar[int] = 12
+    losses_train: ClassVar[str | None] = None
     paper: ClassVar[str] = ''
 
     def __init__(self) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openmixup.policies.transfer import to_device
+
 __all__ = ['Boxes', 'cutmix_boxes']
 
 
@@ -53,7 +55,8 @@ class Boxes:
     def dense(self, like: Tensor) -> Tensor:
         """(b, 1, H, W) on the device and of the type of ``like``: 1 inside the box, else 0."""
         rows, columns = self.sides(like.dtype)
-        return (rows[:, None, :, None] * columns[:, None, None, :]).to(like.device)
+        (dense,) = to_device(like.device, rows[:, None, :, None] * columns[:, None, None, :])
+        return dense
 
 
 def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Boxes:

@@ -1,4 +1,4 @@
-"""Parts that must be computed in full precision."""
+"""Parts whose arithmetic must not depend on the precision of the training step."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-__all__ = ['full_precision']
+__all__ = ['arithmetic']
 
 
-def full_precision(device: torch.device) -> AbstractContextManager:
-    """A context without autocast; the meta device knows none."""
-    if torch.amp.is_autocast_available(device.type):
+def arithmetic(device: torch.device, dtype: torch.dtype = torch.float32) -> AbstractContextManager[object]:
+    """A context in which ``torch.autocast`` computes in ``dtype``; with float32 it is switched off.
+
+    A device that knows no autocast, such as meta, is left as it is.
+    """
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    if dtype == torch.float32:
         return torch.autocast(device.type, enabled=False)
-    return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)

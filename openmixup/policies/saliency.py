@@ -8,35 +8,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
 
-__all__ = [
-    'arithmetic', 'blur', 'fine_grained', 'gradient_saliency', 'grey', 'peaks', 'spectral_residual',
-]  # fmt: skip
+__all__ = ['blur', 'fine_grained', 'gradient_saliency', 'grey', 'peaks', 'spectral_residual']
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 FINE_SIDE = 64  # longest side in pixels that fine_grained looks at
 FINE_RADII = (5, 10, 20)  # pixels of a picture whose longest side is FINE_SIDE
 SPECTRAL_SIDE = 128
 LEAST_MAGNITUDE = 1e-3  # below that of the steps of 8 bits, above that of rounding, which would else be enlarged
-
-
-def arithmetic(device: torch.device, dtype: torch.dtype = torch.float32) -> AbstractContextManager[object]:
-    """A context in which ``torch.autocast`` computes in ``dtype``; with float32 it is switched off.
-
-    A device that knows no autocast, such as meta, is left as it is.
-    """
-    if not torch.amp.is_autocast_available(device.type):
-        return nullcontext()
-    if dtype == torch.float32:
-        return torch.autocast(device.type, enabled=False)
-    return torch.autocast(device.type, dtype=dtype)
 
 
 @torch.no_grad()

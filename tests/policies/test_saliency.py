@@ -8,8 +8,8 @@ import torch
 from torchvision.transforms.functional import gaussian_blur, rgb_to_grayscale
 
 from openmixup.policies import saliency
+from openmixup.policies.precision import arithmetic
 from openmixup.policies.saliency import (
-    arithmetic,
     blur,
     fine_grained,
     gradient_saliency,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.precision import full_precision
+from openmixup.policies.precision import arithmetic
 
 __all__ = ['MixBlock', 'Projections']
 
@@ -160,7 +160,7 @@ class MixBlock(nn.Module):
             both = torch.cat([own, other], 1)
             query, key = self.query(both), self.key(both)
         value = self.value(valued) if value is None else value.index_select(0, partner)
-        with full_precision(features.device):
+        with arithmetic(features.device):
             logits = _attend(query, key, value)
             aligned = None if mode == 'nearest' else False
             return functional.interpolate(logits, size, mode=mode, align_corners=aligned).neg().sigmoid()

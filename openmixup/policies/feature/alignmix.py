@@ -12,7 +12,7 @@ from openmixup.policies.base import pair_index, pair_weights
 from openmixup.policies.context import Context, Network
 from openmixup.policies.feature.sinkhorn import annealed_plan, plain_plan, similarity
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
-from openmixup.policies.precision import full_precision
+from openmixup.policies.precision import arithmetic
 from openmixup.policies.static.mixup import Mixup
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
@@ -109,7 +109,7 @@ class AlignMix(Mixup):
             onto_own: True if the partner's cells move, False if the own ones do.
             channel_dim: where the channels are, 1 or -1.
         """
-        with full_precision(features.device):
+        with arithmetic(features.device):
             partner = features.index_select(0, mixture.index[:, 1])
             still, moving = (features, partner) if onto_own else (partner, features)
             share = mixture.weight[:, 0 if onto_own else 1].to(features.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from openmixup.policies.precision import full_precision
+from openmixup.policies.precision import arithmetic
 
 __all__ = ['annealed_plan', 'plain_plan', 'similarity']
 
@@ -25,7 +25,7 @@ def similarity(a: Tensor, b: Tensor, whole: bool = True) -> Tensor:
         whole: False leaves the terms of a single cell away, which make no difference to :func:`annealed_plan`.
     """
     a, b = a.float(), b.float()
-    with full_precision(a.device):
+    with arithmetic(a.device):
         scores = torch.bmm(a, b.mT).mul_(2)
     if not whole:
         return scores

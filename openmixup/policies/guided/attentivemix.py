@@ -16,7 +16,7 @@ from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch
-from openmixup.policies.saliency import arithmetic
+from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
 from openmixup.registry import MODELS, POLICIES
 
