@@ -71,8 +71,8 @@ class MixClassifier(BaseModel):
                 'a training run fills it from the data set, elsewhere give it in the config.'
             )
         self.policy: MixPolicy = POLICIES.build(policy)
-        build_head: Callable[[], nn.Module] = lambda: MODELS.build({'in_features': network.num_features, **head})  # noqa: E731
-        heads = {name: build_head() for name in ('main', *self.policy.heads)}
+        classifier = {'in_features': network.num_features, **head}
+        heads = {name: MODELS.build(classifier) for name in ('main', *self.policy.heads)}
         self.student = Student(network, heads, channels_last)
         self.criterion = MODELS.build(loss)
         self.target = target
@@ -81,10 +81,8 @@ class MixClassifier(BaseModel):
         self.teacher = None if teacher is None else Teacher(self.student, **_teacher_arguments(teacher))
         self._check_needs()
         self._bind(network, head['num_classes'])
-        # frozen networks of the policy: no sub-modules, since they are neither trained nor saved
-        self._guides = {
-            'guides': {name: self.build_guide(name, config) for name, config in self.policy.networks.items()}
-        }
+        # frozen networks of the policy, in a plain dict: as sub-modules they would be trained and saved
+        self._guides = {name: self.build_guide(name, config) for name, config in self.policy.networks.items()}
         if compile:
             self.student.compile_backbone()
 
@@ -127,7 +125,7 @@ class MixClassifier(BaseModel):
             raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixClassifier:
-        for guide in self._guides['guides'].values():
+        for guide in self._guides.values():
             guide._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -187,7 +185,7 @@ class MixClassifier(BaseModel):
 
     def probe(self) -> Probe:
         """A read-only look at the networks, for one batch."""
-        networks = {'student': self.student, **self._guides['guides']}
+        networks = {'student': self.student, **self._guides}
         by_batch: tuple[str, ...] = ()
         if self.teacher is not None:
             networks['teacher'] = self.teacher.network

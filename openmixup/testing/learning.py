@@ -77,7 +77,7 @@ def _networks(learner: MixClassifier) -> dict[str, nn.Module]:
     found: dict[str, nn.Module] = {'the student': learner.student}
     if learner.teacher is not None:
         found['the teacher'] = learner.teacher.network
-    return found | {f'the frozen network {name!r}': guide for name, guide in learner._guides['guides'].items()}
+    return found | {f'the frozen network {name!r}': guide for name, guide in learner._guides.items()}
 
 
 def _traces(network: nn.Module) -> dict[str, str]:
@@ -184,7 +184,7 @@ def _losses_go_where_they_should(
 
 def _losses_train(plan: Plan) -> str:
     """'network' if any policy of a nested plan says so, or has nothing else to train."""
-    declared = [getattr(part, 'losses_train', None) for part in members(plan.policy)]
+    declared = [part.losses_train for part in members(plan.policy)]
     if 'network' in declared:
         return 'network'
     learned = any(parameter.requires_grad for parameter in plan.policy.parameters())

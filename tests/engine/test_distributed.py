@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -95,14 +93,7 @@ class Gradients(Hook):
 """
 
 
-def launch(config: Path, work: Path, *argv: str, processes: int = 2) -> subprocess.CompletedProcess:
-    environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(config.parent)}
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
-    command += [str(ROOT / 'tools/train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(work), *argv]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)
-
-
-def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file, tmp_path):
+def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file, tmp_path, launch):
     (tmp_path / 'witness.py').write_text(HOOK)
     text = config_file.read_text()
     config_file.write_text(
@@ -152,7 +143,7 @@ def test_the_launch_scripts_say_how_they_are_used(script, arguments):
     assert 'usage:' in done.stderr
 
 
-def test_each_process_continues_its_own_history_and_every_parameter_gets_a_gradient(config_file, tmp_path):
+def test_each_process_continues_its_own_history_and_every_parameter_gets_a_gradient(config_file, tmp_path, launch):
     (tmp_path / 'learned.py').write_text(LEARNED)
     text = config_file.read_text()
     start = text.index("    policy=dict(type='RandomChoice'")

@@ -160,7 +160,7 @@ def test_frozen_networks_of_a_policy_are_neither_trained_nor_saved():
     plain = learner(Fixed((View(IMAGES, mixture()),)))
     assert set(model.state_dict()) == set(plain.state_dict())
     assert len(list(model.parameters())) == len(list(plain.parameters()))
-    guide = model._guides['guides']['guide']
+    guide = model._guides['guide']
     assert not any(module.training for module in guide.modules())
     model.double()
     assert all(p.dtype == torch.float64 for p in guide.parameters())

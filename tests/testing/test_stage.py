@@ -85,7 +85,7 @@ def test_learners_of_equal_policies_are_equal_and_the_mode_of_the_policy_stays()
 
 def test_frozen_networks_are_replaced_and_nothing_is_downloaded():
     policy = AttentiveMix(teacher={'type': 'TimmBackbone', 'model': 'resnet18', 'pretrained': True}).train()
-    (guide,) = learner_of(policy)._guides['guides'].values()
+    (guide,) = learner_of(policy)._guides.values()
     assert type(guide.backbone).__name__ == 'TinyConvNet'
     assert not guide.training
     assert not any(parameter.requires_grad for parameter in guide.parameters())

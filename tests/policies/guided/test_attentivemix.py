@@ -64,7 +64,7 @@ def learner(policy, **arguments):
 
 def model_and_teacher(policy, **arguments):
     model = learner(policy, **arguments)
-    teacher = model.teacher.network if policy.teacher is None else model._guides['guides']['attentive']
+    teacher = model.teacher.network if policy.teacher is None else model._guides['attentive']
     return model, teacher.backbone
 
 
