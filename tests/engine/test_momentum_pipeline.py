@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.loops import TrainLoop, learner_of
@@ -109,9 +110,12 @@ def test_a_compiled_student_is_the_same_network():
         torch.manual_seed(0)
         model = MODELS.build({**config, 'policy': {'type': 'AutoMix'}, 'compile': compiled}).train()
         model.context = Context(seed=3)
+        torch._dynamo.reset()
+        counters.clear()
         terms = model(images, labels, mode='loss')
         total, _ = model.parse_losses(terms)
         total.backward()
+        assert (counters['frames']['ok'] > 0) == compiled
         losses.append(
             (list(model.state_dict()), total.detach(), [p.grad for p in model.student.parameters() if p.requires_grad])
         )

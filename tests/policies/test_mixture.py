@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from openmixup.errors import InputError
-from openmixup.policies import Batch, Mixture, Mixup, Vanilla
+from openmixup.policies import Batch, MixPolicy, Mixture, Mixup, Plan, Vanilla, View
 from openmixup.policies.mixture import FORMS, target_kind
 
 INDEX = torch.tensor([[0, 2, 1], [1, 1, 3], [2, 0, 4], [3, 3, 3]])
@@ -120,3 +120,14 @@ def test_an_unknown_target_kind_is_refused():
 def test_mix_without_labels_mixes_pictures_only():
     view = Mixup().mix(torch.randn(4, 3, 6, 6), rng=torch.Generator().manual_seed(0))
     assert view.mixture.weight.shape == (4, 2)
+
+
+def test_the_view_to_show_is_the_first_trained_one_of_several_sources():
+    images, plain = torch.zeros(2, 1, 2, 2), Mixture(torch.tensor([[0], [1]]), torch.ones(2, 1))
+    pair = Mixture(torch.tensor([[0, 1], [1, 0]]), torch.full((2, 2), 0.5))
+    clean, looked, first, second = (
+        View(images, mixture, share=share) for mixture, share in ((plain, 1.0), (pair, 0.0), (pair, 0.5), (pair, 1.0))
+    )
+    batch, policy = Batch(images, torch.arange(2)), MixPolicy()
+    assert Plan(batch, (clean, looked, first, second), policy).mixed == 2
+    assert Plan(batch, (clean, looked), policy).mixed == 0
