@@ -25,7 +25,7 @@ The names below stand for `type` in a config and for `--policy`. Each is also a 
 is listed here exists.
 
 **Needs** is what a policy asks of the learner with its defaults; `nothing` means that `policy.mix(images, labels)`
-works in any loop.
+works in any loop, but for `RegMixup` and `MixupE`, which add a view.
 **Label** says what the weights of a target equal: `pixels` is the measured share of each source in the mixed image,
 `drawn` is the drawn lam, `semantic` is a rule of the paper.
 
