@@ -33,8 +33,8 @@ class AlignMix(Mixup):
     alignment of the last stage does the same as a plain blend of it, but for the error of the plan. The plan of the
     authors' code has a large one, since 100 turns at eps = 0.1 are few for distances of hundreds: on features of
     ResNets, untrained and briefly trained, it moved the mean by 0.2 to 0.7 of the distance between the two images.
-    ``annealing=False, iterations=100`` is that plan. By default the turns come close to the marginals, see
-    :func:`openmixup.policies.feature.sinkhorn.annealed_plan`.
+    It is the default. With ``annealing=True, iterations=50`` the turns come close to the marginals, see
+    :func:`openmixup.policies.feature.sinkhorn.annealed_plan`; behind such a plan a network should not take the mean.
 
     In both cases the shares of the cells that move sum to one in each cell, which the authors' plan does in one of the
     directions. The variant of the paper with an auto-encoder is not here. On a network of tokens all tokens take part,
@@ -59,10 +59,10 @@ class AlignMix(Mixup):
         self,
         alpha: float = 2.0,
         eps: float = 0.1,
-        iterations: int = 50,
+        iterations: int = 100,
         stage: int = -1,
         align_prob: float = 0.5,
-        annealing: bool = True,
+        annealing: bool = False,
         per: str = 'batch',
         pairing: str = 'permutation',
     ) -> None:

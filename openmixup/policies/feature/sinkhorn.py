@@ -13,7 +13,6 @@ TURNS = 5  # at each temperature
 RELAXATION = 1.5  # a step goes so much further than to the exact marginal, which saves half of the turns
 HOTTEST, COLDEST = 0.1, 1e-5  # temperatures in parts of the spread of the scores; float32 resolves no colder one
 LEAST_LOG = -50.0  # of an entry beside the greatest of its row; numbers below 1e-38 would take ten times as long
-STOP = 0.1  # of plain turns: change of the potentials, summed over the cells
 
 
 def similarity(a: Tensor, b: Tensor, whole: bool = True) -> Tensor:
@@ -86,33 +85,17 @@ def plain_plan(scores: Tensor, eps: float, iterations: int, rows_first: bool) ->
     """Like :func:`annealed_plan`, but all turns at the temperature ``eps``, as in the code of AlignMixup.
 
     Where distances are large beside ``eps`` this ends far from the marginals of the columns, near to giving each cell
-    its nearest one. Turns after the first change of potentials below 0.1 (summed over the cells, mean of the batch) do
-    nothing; nothing is read from the device for that.
+    its nearest one. The authors' code also stops at the first change of the potentials below 0.1, summed over the
+    cells, as the mean of the batch; here all turns are made, which needs no value from the device.
 
     Args:
         scores: (N, n, n) float32, minus the cost of each pair.
         eps: weight of the entropy in units of the cost, above 0.
-        iterations: turns at most.
+        iterations: turns of a row step and a column step.
         rows_first: whether a turn begins with the rows.
     """
-    scores = (scores / eps).permute(1, 2, 0).contiguous()
-    work = torch.empty_like(scores)
-    over = (1, 0) if rows_first else (0, 1)  # what is summed over
-    first, second = (torch.zeros_like(scores.narrow(dim, 0, 1)) for dim in over)
-    active = torch.ones((), device=scores.device)
+    first, second = (2, 1) if rows_first else (1, 2)
+    logarithm = scores / eps
     for _ in range(iterations):
-        found = _balance(scores, second, over[0], work)
-        change = (found - first).abs().sum((0, 1)).mean() * eps
-        first = torch.lerp(first, found, active)
-        second = torch.lerp(second, _balance(scores, first, over[1], work), active)
-        active = active * (change >= STOP)
-    potential = second if rows_first else first
-    return (scores + potential).softmax(1).permute(2, 0, 1).contiguous()
-
-
-def _balance(scores: Tensor, potential: Tensor, dim: int, work: Tensor) -> Tensor:
-    """The potential that makes the sums over ``dim`` one, beside the other ``potential``; ``work`` is overwritten."""
-    torch.add(scores, potential, out=work)
-    greatest = work.amax(dim, keepdim=True)
-    sums = work.sub_(greatest).clamp_min_(LEAST_LOG).exp_().sum(dim, keepdim=True)
-    return sums.log_().add_(greatest).neg_()
+        logarithm = logarithm.log_softmax(first).log_softmax(second)
+    return logarithm.softmax(2)
