@@ -31,6 +31,7 @@ class Leaf:
         table: name of its table.
         policy: name of its policy in the table.
         epochs: length of the training.
+        processes: number of processes that the recipe is made for.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Leaf:
     table: str
     policy: str
     epochs: int
+    processes: int
 
 
 def literal(value: Any) -> str:
@@ -145,7 +147,8 @@ def leaves_of(table: Table, configs: str | Path = 'configs', out: str | Path | N
         for policy, arguments in table.policies.items():
             text = f"{header}\n_base_ = '{base}'\nmodel = dict(policy={literal(arguments)})\n"
             path = folder / recipe_name(source, policy)
-            leaves.append(Leaf(path, text, table.name, policy, recipe_numbers(source)['epochs']))
+            numbers = recipe_numbers(source)
+            leaves.append(Leaf(path, text, table.name, policy, numbers['epochs'], numbers['gpus']))
     return leaves
 
 

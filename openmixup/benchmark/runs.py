@@ -31,6 +31,7 @@ class Run:
         config: the leaf.
         work_dir: folder of the run; its log lies beside it.
         options: ``key=value`` for ``--cfg-options``.
+        processes: number of processes that train it together; its batch size is that of one.
     """
 
     table: str
@@ -40,6 +41,7 @@ class Run:
     config: Path
     work_dir: Path
     options: tuple[str, ...] = ()
+    processes: int = 1
 
     @property
     def name(self) -> str:
@@ -92,8 +94,16 @@ class Run:
             return None
 
     def command(self, trainer: Sequence[str], data: str | None = None) -> list[str]:
-        """The command line of the run, with ``data`` as the root folder of its data."""
+        """The command line of the run.
+
+        Args:
+            trainer: command that trains: an interpreter of Python and its arguments.
+            data: root folder of the data; None: that of the config.
+        """
         command = [*trainer, str(self.config), '--work-dir', str(self.work_dir), '--seed', str(self.seed)]
+        if self.processes > 1:
+            torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={self.processes}']
+            command = [command[0], *torchrun, *command[1:], '--launcher', 'pytorch']
         if self.begun:
             command.append('--resume')
         if data is not None:
@@ -181,7 +191,7 @@ def planned_runs(
             length = leaf.epochs if epochs is None else epochs
             folder = base / f'{leaf.policy}-{length}e-seed{seed}'
             options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)
-            runs.append(Run(table.name, leaf.policy, seed, length, leaf.path, folder, options))
+            runs.append(Run(table.name, leaf.policy, seed, length, leaf.path, folder, options, leaf.processes))
     return runs
 
 

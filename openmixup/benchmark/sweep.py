@@ -28,7 +28,7 @@ class _Job(NamedTuple):
     process: subprocess.Popen
     log: BinaryIO
     begin: float
-    gpu: str | None
+    gpus: tuple[str, ...]
 
 
 @contextmanager
@@ -48,10 +48,10 @@ def _caught() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _devices(gpus: int | None) -> list[str | None]:
-    """Names of the GPUs to use, of those that this process may see; [None]: no choice is made."""
+def _devices(gpus: int | None) -> list[str]:
+    """Names of the GPUs to use, of those that this process may see; empty: no choice is made."""
     if gpus is None:
-        return [None]
+        return []
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     names = [str(number) for number in range(gpus)] if visible is None else [n for n in visible.split(',') if n]
     if len(names) < gpus:
@@ -73,7 +73,8 @@ class Sweep:
         trainer: command that trains; the config, ``--work-dir`` and so on follow it.
         say: gets the lines of progress.
         data: root folder of the data; None: that of the configs.
-        gpus: each run gets one of so many GPUs in turn, the least busy first; None: they see what this process sees.
+        gpus: each process of a run gets one of so many GPUs in turn, the least busy first; None: they see what this
+            process sees.
         patience: seconds that runs have to end after SIGTERM before they are killed.
 
     Attributes:
@@ -96,6 +97,12 @@ class Sweep:
         self.results, self.jobs, self.trainer = Path(results), max(1, jobs), list(trainer)
         self.say, self.patience, self.data = say, patience, data
         self._gpus, self._started = _devices(gpus), 0
+        for run in runs:
+            if gpus is not None and run.processes > gpus:
+                raise InputError(
+                    f'{run.config.name} is a recipe for {run.processes} processes, each with a GPU, but --gpus is '
+                    f'{gpus}: give it {run.processes}, or write a recipe for fewer.'
+                )
         self.failures: list[tuple[Run, str]] = []
         self._running: list[_Job] = []
         self._durations: list[float] = []
@@ -136,11 +143,11 @@ class Sweep:
             self._collect(run, 'collected')
             return
         command = run.command(self.trainer, self.data)
-        gpu = self._next_gpu()
+        gpus = self._next_gpus(run.processes)
         log.write(f'$ {" ".join(command)}\n'.encode())
         log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
-        environment |= {} if gpu is None else {'CUDA_VISIBLE_DEVICES': gpu}
+        environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
         try:  # a session of its own: Ctrl-C reaches the children through _stop alone, once
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -149,14 +156,14 @@ class Sweep:
             log.close()
             self._fail(run, f'could not be started: {error}')
             return
-        self._started += 1
-        self._running.append(_Job(run, process, log, time.monotonic(), gpu))
+        self._started += run.processes
+        self._running.append(_Job(run, process, log, time.monotonic(), gpus))
 
-    def _next_gpu(self) -> str | None:
-        """The GPU with the fewest runs; in turn among equals."""
-        turn = self._started % len(self._gpus)
-        busy = [job.gpu for job in self._running]
-        return min(self._gpus[turn:] + self._gpus[:turn], key=busy.count)
+    def _next_gpus(self, count: int) -> tuple[str, ...]:
+        """The ``count`` GPUs with the fewest runs; in turn among equals. None at all if there is no choice."""
+        turn = self._started % max(1, len(self._gpus))
+        busy = [gpu for job in self._running for gpu in job.gpus]
+        return tuple(sorted(self._gpus[turn:] + self._gpus[:turn], key=busy.count)[:count])
 
     def _reap(self) -> None:
         """Turn each run that has ended into a row or a failure."""

@@ -25,7 +25,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds of the table')
     run.add_argument('--jobs', type=_positive, default=1, metavar='N', help='runs at once (default: 1)')
     run.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the configs')
-    run.add_argument('--gpus', type=_positive, metavar='N', help='give each run one of N GPUs in turn')
+    run.add_argument('--gpus', type=_positive, metavar='N', help='give each process of a run one of N GPUs in turn')
     report = commands.add_parser('report', help='print the results as Markdown')
     for command in (run, report):
         command.add_argument('table', metavar='TABLE', help='name of a table, or path of one')

@@ -449,6 +449,27 @@ def test_data_and_gpus_reach_the_trainer(toy, monkeypatch):
         toy.main('run', 'toy', '--gpus', '3')
 
 
+def test_a_recipe_for_several_processes_is_run_by_as_many(toy, monkeypatch):
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    recipes = toy.path / 'configs/toy'
+    (recipes / 'resnet8_1xb4-20e_digits.py').rename(recipes / 'resnet8_2xb4-20e_digits.py')
+    for leaf in recipes.glob('*_1xb4*'):
+        leaf.unlink()
+    table = toy.path / 'benchmarks/toy.py'
+    table.write_text(table.read_text().replace('1xb4', '2xb4'))
+    toy.write_leaves()
+    runs = toy.planned(policies=['mixup'], seeds=[0])
+    assert [run.processes for run in runs] == [2]
+    command = runs[0].command([sys.executable, '-m', 'openmixup', 'train'])
+    assert command[1:7] == ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', '-m', 'openmixup']
+    assert command[-2:] == ['--launcher', 'pytorch']
+    with pytest.raises(InputError, match=r'2xb4-.* is a recipe for 2 processes, .* but --gpus is 1: give it 2'):
+        toy.main('run', 'toy', '--gpus', '1')
+    assert toy.main('run', 'toy', '--gpus', '3', '--seeds', '0', '--policies', 'mixup') == 0
+    assert toy.keys() == [('mixup', 0)]
+    assert [call[5] for call in toy.calls()] == ['0,1', '0,1']  # one of each process
+
+
 def test_a_signal_just_after_the_start_leaves_no_orphan(toy, monkeypatch):
     (toy.path / 'fault.txt').write_text('sleep')
     started = []
