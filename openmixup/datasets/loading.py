@@ -144,7 +144,9 @@ def _start_worker(worker: int) -> None:
     main process can save its state.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ('SIGINT', 'SIGUSR1'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, 'alarm'):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 

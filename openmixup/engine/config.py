@@ -218,7 +218,7 @@ def validate(config: Mapping[str, Any]) -> None:
     randomness = _section(config, 'randomness')
     _refuse_unknown(randomness, {'seed', 'deterministic'}, 'randomness')
     _whole(randomness.get('seed', 0), 'randomness.seed', 0, LARGEST_SEED)
-    _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark'}, 'env_cfg')
+    _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark', 'preemption_grace'}, 'env_cfg')
     check_schedulers(config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
     for hook in [*_section(config, 'default_hooks').values(), *(config.get('custom_hooks') or [])]:

@@ -112,7 +112,13 @@ def run_state(runner: Any) -> dict[str, Any]:
         'param_schedulers': [
             {key: value for key, value in state.items() if not callable(value)} for state in schedulers
         ],
-        'progress': {**_identity(runner), 'epoch': loop.epoch, 'iter': loop.iter, 'seconds': runner.seconds},
+        'progress': {
+            **_identity(runner),
+            'epoch': loop.epoch,
+            'iter': loop.iter,
+            'pending': loop.pending,
+            'seconds': runner.seconds,
+        },
         'settings': settings(runner.cfg),
         'history': runner.history,
         'best': runner.best,
@@ -169,7 +175,8 @@ def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
             name: tensor if places.get(name) == 'cpu' else tensor.to(accelerator())
             for name, tensor in content['rank_states'][runner.rank].items()
         })  # fmt: skip
-    runner.train_loop.epoch, runner.train_loop.iter = progress['epoch'], progress['iter']
+    loop = runner.train_loop
+    loop.epoch, loop.iter, loop.pending = progress['epoch'], progress['iter'], progress['pending']
     runner.history, runner.best = content['history'], content['best']
     runner.continue_clock(progress['seconds'])
     runner.call_hook('after_load_checkpoint', checkpoint=content)

@@ -24,8 +24,11 @@ from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_asi
 from openmixup.engine.data_checks import check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
+from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
+from openmixup.engine.manifest import add_to_manifest, check_file
 from openmixup.engine.policy_checks import check_needs, check_unused
+from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.errors import InputError
@@ -68,6 +71,8 @@ class Runner(MMEngineRunner):
         self._datasets: dict[str, Any] = {}
         self._seconds_before, self._started = 0.0, time.perf_counter()
         init_processes(self._launcher)
+        self.preemption = Preemption(env_cfg.get('preemption_grace', GRACE))
+        self._saved_at: tuple[int, bool] | None = None
         self._rank, self._world_size = get_dist_info()
         if env_cfg.get('cudnn_benchmark'):
             torch.backends.cudnn.benchmark = True
@@ -113,14 +118,32 @@ class Runner(MMEngineRunner):
         self._seconds_before = seconds
 
     def train(self) -> nn.Module:
-        """The whole run, or what is left of it."""
+        """The whole run, or what is left of it.
+
+        Raises:
+            Preempted: SIGTERM or SIGUSR1 came, and the run was saved.
+        """
         self._started = time.perf_counter()
         try:
-            return super().train()
+            with self.preemption.listening():
+                try:
+                    return super().train()
+                except Preempted as told:
+                    self._save_and_end(told)
+                    raise
         finally:
             for loop in (self._train_loop, self._val_loop):
                 if hasattr(loop, 'dataloader'):
                     loop.dataloader.close()  # ends its worker processes
+
+    def _save_and_end(self, told: Preempted) -> None:
+        """Save where the run stands, unless that was done just now; all processes come here together."""
+        self.preemption.stop_timer()
+        loop = self.train_loop
+        if loop.iter and (loop.iter, loop.pending) != self._saved_at:
+            self.save(f'iter_{loop.iter}.pth')
+        self.preemption.wait_for_all()
+        self.logger.info(f'{told}: the run was saved after step {loop.iter}; --resume continues it')
 
     def set_randomness(self, seed: int, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seed the global streams; each draw of a run is keyed besides."""
@@ -247,8 +270,10 @@ class Runner(MMEngineRunner):
                 'learning rate or clip gradients; earlier checkpoints are still there.'
             )
         if self.rank == 0:
-            write_checkpoint(state, path)
+            digest = write_checkpoint(state, path)
+            add_to_manifest(path, digest, self.train_loop.epoch, self.train_loop.iter)
             self.last_saved = path
+        self._saved_at = self.train_loop.iter, self.train_loop.pending
         return path
 
     def load_or_resume(self) -> None:
@@ -257,6 +282,8 @@ class Runner(MMEngineRunner):
             return
         self._has_loaded = True
         work_dir = Path(self.work_dir)
+        if self._train_loop is not None and self.rank == 0:
+            remove_leftovers(work_dir)
         if not self._resume:
             if self._train_loop is not None and self.rank == 0:
                 put_aside(work_dir, self.timestamp, self.logger.info)
@@ -265,11 +292,13 @@ class Runner(MMEngineRunner):
             return
         found = latest_checkpoint(work_dir)
         if self._load_from is not None:
+            check_file(Path(self._load_from))
             found = Path(self._load_from), read_checkpoint(self._load_from)
         if found is None:
             self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
         else:
             restore(self, *found)
+            self._saved_at = self.train_loop.iter, self.train_loop.pending
             self.logger.info(f'resumed from {found[0]} (epoch {self.train_loop.epoch}, step {self.train_loop.iter})')
         self._check_same_position()
 

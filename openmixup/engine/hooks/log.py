@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from openmixup.engine.distributed import accelerator
 from openmixup.engine.loops import IterLoop, learner_of
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
@@ -146,15 +147,30 @@ class LogHook(Hook):
         if self._epoch_steps:
             self.after_epoch(runner)
 
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Keep the sums of an epoch that is not over."""
-        self._read(runner)
-        checkpoint['log'] = {'sums': self._epoch, 'steps': self._epoch_steps}
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:  # noqa: ARG002
+        """Keep the sums of an epoch, and of an interval, that are not over."""
+        checkpoint['log'] = {
+            'sums': dict(self._epoch), 'steps': self._epoch_steps, 'lr': self._lr,
+            'interval': {'names': self._names, 'sums': self._mean_sums(), 'steps': self._steps},
+        }  # fmt: skip
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Go on with them."""
-        log = checkpoint.get('log', {'sums': {}, 'steps': 0})
-        self._epoch, self._epoch_steps = dict(log['sums']), log['steps']
+    def _mean_sums(self) -> list[Tensor]:
+        """The sums of the interval; with several processes their mean, which each of them goes on with."""
+        if not self._steps or not dist.is_initialized() or dist.get_world_size() == 1:
+            return self._sums
+        total = torch.stack([value.double() for value in self._sums])
+        dist.all_reduce(total)
+        return [mean.to(value.dtype) for mean, value in zip(total / dist.get_world_size(), self._sums, strict=True)]
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:  # noqa: ARG002
+        """Go on with them, to the same bits as without the interruption."""
+        log = checkpoint.get('log')
+        if log is None:
+            return
+        self._epoch, self._epoch_steps, self._lr = dict(log['sums']), log['steps'], log['lr']
+        interval = log['interval']
+        self._names, self._steps = list(interval['names']), interval['steps']
+        self._sums = [value.to(accelerator()) for value in interval['sums']]
 
     def after_epoch(self, runner: Any) -> None:
         """One line, and one entry of the history."""
