@@ -21,6 +21,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='continue the run of the work dir'
     )
+    made.add_argument(
+        '--allow-inexact-resume', action='store_true',
+        help='continue with another config, batch size or number of processes; the result is not the undisturbed one',
+    )  # fmt: skip
     made.add_argument('--load-from', metavar='CHECKPOINT', help='start a new run from these weights')
     made.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     made.add_argument('--policy', metavar='NAME', help='mixing policy, instead of the one of the config')
@@ -48,10 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     suffix = f'-{args.policy.lower()}' if args.policy else ''
     config['work_dir'] = args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name + suffix)
     config['launcher'] = args.launcher
-    config['resume'] = bool(args.resume) or config.get('resume', False)
+    config['resume'] = _resume(args.resume, config)
     config['load_from'] = args.load_from or config.get('load_from')
-    if args.resume and args.resume != 'auto':
-        config['load_from'] = args.resume
+    config['allow_inexact_resume'] = args.allow_inexact_resume or config.get('allow_inexact_resume', False)
     randomness = dict(config.get('randomness') or {'seed': 0})
     if args.seed is not None:
         randomness['seed'] = args.seed
@@ -67,6 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if runner.rank == 0:
         report(runner)
     return 0
+
+
+def _resume(given: str | None, config: Any) -> bool | str:
+    """Whether to go on from the work dir, or from which file; restarted by torchrun or Slurm, a run goes on unasked."""
+    restarts = [os.environ.get(name, '0') for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')]
+    if any(count.isdecimal() and int(count) > 0 for count in restarts):
+        from openmixup.engine.checkpoint import checkpoint_files
+
+        if checkpoint_files(Path(config['work_dir'])):
+            return True
+    if given is not None:
+        return given if given != 'auto' else True
+    return config.get('resume', False)
 
 
 def report(runner: Any) -> None:

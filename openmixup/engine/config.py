@@ -22,8 +22,8 @@ TOP_KEYS = {
     'model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',
     'test_evaluator', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'default_hooks',
     'custom_hooks', 'custom_imports', 'default_scope', 'env_cfg', 'experiment_name', 'find_unused_parameters',
-    'launcher', 'load_from', 'log_level', 'model_wrapper_cfg', 'randomness', 'resume', 'sync_bn', 'visualizer',
-    'work_dir',
+    'allow_inexact_resume', 'launcher', 'load_from', 'log_level', 'model_wrapper_cfg', 'randomness', 'resume',
+    'sync_bn', 'visualizer', 'work_dir',
 }  # fmt: skip
 WRAPPER_KEYS = {'constructor', 'paramwise_cfg', 'policy'}  # read by the constructor, not by the wrapper
 PARAMWISE_KEYS = {

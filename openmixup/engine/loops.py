@@ -62,6 +62,8 @@ class TrainLoop(BaseLoop):
         iter: steps (micro-batches) completed.
         images: images seen by this process since the run or its continuation began.
         pending: the training up to the position is done, its evaluation and what follows is not.
+        origin: (epoch, iter, samples) where the run went on with batches of another size; samples are those of all
+            processes that the epoch, or the endless stream, had behind it.
         stop_training: a hook may set it; the run then ends after the current epoch or evaluation.
     """
 
@@ -75,6 +77,7 @@ class TrainLoop(BaseLoop):
         self.val_interval, self.val_begin = val_interval, val_begin
         self.epoch = self.iter = self.images = 0
         self.pending = self.stop_training = False
+        self.origin = (0, 0, 0)
 
     @property
     @abstractmethod
@@ -108,6 +111,19 @@ class TrainLoop(BaseLoop):
         runner.call_hook('after_train_iter', batch_idx=self.iter, data_batch=batch, outputs=outputs)
         learner.last_plan = None
         self.iter += 1
+
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Samples of all processes that were seen of the epoch, or of the endless stream."""
+
+    @property
+    def _step_samples(self) -> int:
+        return self.runner.batch_size * self.runner.world_size
+
+    @abstractmethod
+    def place(self, epoch: int, step: int, samples: int) -> None:
+        """Go to a position that was reached with batches of another size."""
 
     def after_step_hooks(self) -> None:
         """Let hooks save, now that the position counts the finished step; then the run may be told to end."""
@@ -185,8 +201,26 @@ class EpochLoop(TrainLoop):
             self.runner.call_hook('after_epoch')
             self.runner.preemption.pause()
 
+    def _begin(self) -> tuple[int, int]:
+        """The step at which the batches of this epoch begin, and the samples before them."""
+        epoch, step, samples = self.origin
+        return (step, samples) if epoch == self.epoch else (self.epoch * len(self.dataloader), 0)
+
+    @property
+    def samples(self) -> int:
+        """Samples of all processes that were seen of the epoch."""
+        step, before = self._begin()
+        return before + (self.iter - step) * self._step_samples
+
+    def place(self, epoch: int, step: int, samples: int) -> None:  # noqa: ARG002 (the steps of other batches)
+        """Go to a position that was reached with batches of another size."""
+        left = self.dataloader.order.batches_behind(samples) if samples else len(self.dataloader)
+        self.epoch, self.iter = epoch, (epoch + 1) * len(self.dataloader) - left
+        self.origin = epoch, self.iter, samples
+
     def _train_epoch(self) -> None:
-        self.dataloader.set_epoch(self.epoch, self.iter - self.epoch * len(self.dataloader))
+        step, samples = self._begin()
+        self.dataloader.set_epoch(self.epoch, self.iter - step, samples)
         self.runner.call_hook('before_train_epoch')
         for batch in self.batches():
             self.step(batch)
@@ -234,14 +268,23 @@ class IterLoop(TrainLoop):
         last = self.iter == self._max_iters
         return last or (self.iter >= self.val_begin and self.iter % self.val_interval == 0)
 
+    @property
+    def samples(self) -> int:
+        """Samples of all processes that were seen."""
+        _, step, samples = self.origin
+        return samples + (self.iter - step) * self._step_samples
+
+    def place(self, epoch: int, step: int, samples: int) -> None:
+        """Go to a position that was reached with batches of another size."""
+        self.epoch, self.iter, self.origin = epoch, step, (0, step, samples)
+
     def advance(self) -> None:
         """From the current position to the end."""
-        self.dataloader.start_at(self.iter)
+        self.dataloader.start_at(self.iter - self.origin[1], self.origin[2])
         batches = self.batches()
         while self.pending or (self.iter < self._max_iters and not self.stop_training):
             if not self.pending:
-                seen = self.iter * self.runner.batch_size * self.runner.world_size
-                self.epoch = seen // len(self.runner.dataset('train'))
+                self.epoch = self.samples // len(self.runner.dataset('train'))
                 self.step(next(batches))
                 self.pending = True
             self.evaluate()

@@ -56,18 +56,20 @@ class Runner(MMEngineRunner):
         history: one dict of plain numbers per evaluation or epoch, saved in checkpoints.
         best: best metrics so far, with the epoch they belong to.
         classes: class names of the data.
+        inexact: what was changed in the course of the run, if it was continued with ``allow_inexact_resume``.
         last_saved: the newest checkpoint that this process wrote.
     """
 
     _has_loaded: bool
     history: list[dict[str, Any]]
     best: dict[str, Any]
+    inexact: list[str]
     classes: tuple[str, ...] = ()
     last_saved: Path | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Processes, threads and the name of this run."""
-        self.history, self.best = [], {}
+        self.history, self.best, self.inexact = [], {}, []
         self._datasets: dict[str, Any] = {}
         self._seconds_before, self._started = 0.0, time.perf_counter()
         init_processes(self._launcher)
@@ -196,8 +198,10 @@ class Runner(MMEngineRunner):
         model = model.to(accelerator())
         if not self.distributed:
             return model
-        if torch.cuda.is_available():
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.cfg.get('sync_bn') else model
+        if torch.cuda.is_available() and self.cfg.get('sync_bn'):
+            for name, part in model.named_children():
+                if name != 'teacher':  # in a step without learned masks a process may leave its pass out
+                    setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
         options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
         check_unused(model, options['find_unused_parameters'])
@@ -281,30 +285,30 @@ class Runner(MMEngineRunner):
         if self._has_loaded:
             return
         self._has_loaded = True
-        work_dir = Path(self.work_dir)
-        if self._train_loop is not None and self.rank == 0:
-            remove_leftovers(work_dir)
-        if not self._resume:
-            if self._train_loop is not None and self.rank == 0:
-                put_aside(work_dir, self.timestamp, self.logger.info)
-            if self._load_from is not None:
-                self.load_weights(self._load_from, strict=False)
-            return
-        found = latest_checkpoint(work_dir)
-        if self._load_from is not None:
-            check_file(Path(self._load_from))
-            found = Path(self._load_from), read_checkpoint(self._load_from)
-        if found is None:
-            self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
-        else:
+        work_dir, found = Path(self.work_dir), None
+        if isinstance(self._resume, str):  # this checkpoint, also one of another folder
+            check_file(Path(self._resume))
+            found = Path(self._resume), read_checkpoint(self._resume)
+        elif self._resume:
+            found = latest_checkpoint(work_dir)
+        if found is not None:
             restore(self, *found)
             self._saved_at = self.train_loop.iter, self.train_loop.pending
             self.logger.info(f'resumed from {found[0]} (epoch {self.train_loop.epoch}, step {self.train_loop.iter})')
-        self._check_same_position()
+        elif self._load_from is not None:
+            self.load_weights(self._load_from, strict=False)
+        if found is None and self._resume:
+            self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
+        self._check_same_position()  # all have read what they need
+        if self._train_loop is not None and self.rank == 0:
+            remove_leftovers(work_dir)
+            elsewhere = found is not None and found[0].resolve().parent != work_dir.resolve()
+            if not self._resume or elsewhere:
+                put_aside(work_dir, self.timestamp, self.logger.info)
 
     def _check_same_position(self) -> None:
         """All processes must have found the same checkpoint."""
-        if self.world_size == 1:
+        if self.world_size == 1 or self._train_loop is None:
             return
         step = torch.tensor([self.train_loop.iter, -self.train_loop.iter], device=accelerator())
         dist.all_reduce(step, dist.ReduceOp.MAX)
