@@ -10,7 +10,7 @@ from typing import Any
 
 from openmixup.cli import whole
 
-__all__ = ['main']
+__all__ = ['main', 'work_dir']
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code."""
     args = parser().parse_args(argv)
-    from openmixup.engine.config import find_config, load_config, validate
+    from openmixup.engine.config import load_config, validate
     from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, args.policy, args.data)
@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(
             f'{args.config} has no train_dataloader, train_cfg and optim_wrapper: there is nothing to train.'
         )
-    name = find_config(args.config).stem
-    suffix = f'-{args.policy.lower()}' if args.policy else ''
-    config['work_dir'] = args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name + suffix)
+    config['work_dir'] = work_dir(args, config)
     config['launcher'] = args.launcher
     config['resume'] = _resume(args.resume, config)
     config['load_from'] = args.load_from or config.get('load_from')
@@ -83,6 +81,15 @@ def _resume(given: str | None, config: Any) -> bool | str:
     if given is not None:
         return given if given != 'auto' else True
     return config.get('resume', False)
+
+
+def work_dir(args: argparse.Namespace, config: Any) -> str:
+    """Where a run writes: what is asked for, what the config says, or a folder named after config and policy."""
+    from openmixup.engine.config import find_config
+
+    suffix = f'-{args.policy.lower()}' if args.policy else ''
+    name = find_config(args.config).stem + suffix
+    return args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name)
 
 
 def report(runner: Any) -> None:

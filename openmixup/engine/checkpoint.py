@@ -15,7 +15,10 @@ from openmixup.engine.files import Digest, write_atomically
 from openmixup.engine.manifest import MANIFEST, check_file, newest_first
 from openmixup.errors import InputError
 
-__all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
+__all__ = [
+    'checkpoint_bytes', 'checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint',
+    'write_checkpoint',
+]  # fmt: skip
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
 RESULTS = (MANIFEST, 'best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
@@ -48,6 +51,27 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> Digest:
     """
     plain = _plain(content, 'checkpoint')
     return write_atomically(path, lambda stream: torch.save(plain, stream))
+
+
+class _Counter:
+    """A file that keeps the number of bytes written to it and nothing else."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, data: bytes) -> int:
+        self.count += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def checkpoint_bytes(content: Mapping[str, Any]) -> int:
+    """Size of the file that :func:`write_checkpoint` would write."""
+    counter: Any = _Counter()
+    torch.save(_plain(content, 'checkpoint'), counter)
+    return counter.count
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
