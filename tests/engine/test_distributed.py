@@ -112,7 +112,7 @@ def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file,
     assert summary['steps'] == 9  # 80 images, 2 processes of batch 16, 3 epochs
     assert read_checkpoint(tmp_path / 'work' / 'epoch_3.pth')['progress']['world_size'] == 2
     again = launch(config_file, tmp_path / 'work', '--resume', processes=1)
-    assert 'world_size=2, this run has 1' in again.stderr
+    assert 'world_size: 2 -> 1' in again.stderr
 
 
 def test_slurm_variables_become_those_of_torch():
@@ -134,6 +134,7 @@ def test_a_launcher_without_its_environment_is_refused(monkeypatch):
 
 @pytest.mark.parametrize(('script', 'arguments'), [
     ('dist_train.sh', []), ('dist_test.sh', ['config.py']), ('slurm_train.sh', ['part', 'job']),
+    ('slurm_submit.sh', ['part', 'job']),
 ])  # fmt: skip
 def test_the_launch_scripts_say_how_they_are_used(script, arguments):
     done = subprocess.run(

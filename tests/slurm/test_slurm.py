@@ -1,0 +1,96 @@
+"""Training through a real Slurm: ranks from srun, the signal of the time limit, requeue, and a rank that is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from openmixup.engine.checkpoint import checkpoint_files, read_checkpoint
+from tests.engine.conftest import CONFIG
+from tests.engine.test_preemption import equal, final
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+CALM = """
+import os, signal, time
+from pathlib import Path
+from mmengine.hooks import Hook
+from openmixup.registry import HOOKS
+
+@HOOKS.register_module()
+class Trouble(Hook):
+    '''What the file trouble asks for, once: "wait" until the signal comes, or "kill" the second process.'''
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        asked = Path(os.environ['TROUBLE'])
+        if batch_idx != 6 or not asked.exists():
+            return
+        kind = asked.read_text()
+        if kind == 'wait':
+            runner.preemption.grace = 200
+            while runner.preemption.signal is None:
+                time.sleep(0.1)
+            if runner.rank == 0:
+                asked.unlink()
+        elif runner.rank == 1:
+            asked.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def job(slurm, tmp_path):
+    """Queue a training of two processes and wait for its end: ``job(name, trouble, **environ)`` returns its output."""
+    (tmp_path / 'trouble.py').write_text(CALM)
+    config = tmp_path / 'tiny.py'
+    config.write_text(
+        CONFIG + "custom_imports = dict(imports=['trouble'])\ncustom_hooks = [dict(type='Trouble')]\n"
+        "default_hooks['checkpoint'] = dict(type='CheckpointHook', interval=1, by_epoch=False)\n"
+    )
+
+    def run(name: str, trouble: str = '', **changes: str) -> str:
+        asked = tmp_path / f'{name}.trouble'
+        if trouble:
+            asked.write_text(trouble)
+        environ = {
+            **slurm, 'GPUS': '2', 'GPUS_PER_NODE': '0', 'CPUS_PER_TASK': '1', 'TROUBLE': str(asked),
+            'PYTHONPATH': f'{ROOT}:{tmp_path}', 'SBATCH_ARGS': f'--parsable --output={tmp_path}/{name}.out', **changes,
+        }  # fmt: skip
+        command = ['bash', str(ROOT / 'tools/slurm_submit.sh'), 'part', name, str(config)]
+        queued = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+        number, end = queued.stdout.strip(), time.monotonic() + 240
+        while time.monotonic() < end:
+            shown = subprocess.run(
+                ['scontrol', 'show', 'job', number], env=environ, capture_output=True, text=True, check=False
+            ).stdout
+            if 'JobState=PENDING' in shown and 'Restarts=0' not in shown:  # a requeued job waits for two minutes
+                subprocess.run(
+                    ['scontrol', 'update', f'jobid={number}', 'StartTime=now'], env=environ, check=False,
+                    capture_output=True,
+                )  # fmt: skip
+            if any(f'JobState={state}' in shown for state in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT')):
+                break
+            time.sleep(1)
+        text = (tmp_path / f'{name}.out').read_text()
+        assert 'JobState=COMPLETED' in shown, shown + text[-3000:]
+        return text
+
+    run.folder = tmp_path
+    return run
+
+
+def test_a_job_is_saved_before_its_limit_requeued_and_ends_as_the_undisturbed_one(job):
+    job('whole')
+    whole = final(job.folder / 'work_dirs/whole')
+    assert read_checkpoint(checkpoint_files(job.folder / 'work_dirs/whole')[0])['progress']['world_size'] == 2
+    limit = f'--parsable --time=2 --output={job.folder}/limited.out'  # told 110 s before the end of two minutes
+    told = job('limited', 'wait', SBATCH_ARGS=limit, SIGNAL_SECONDS='100')
+    assert 'SIGUSR1: the run was saved after step' in told
+    assert 'requeued after exit code 143' in told
+    assert 'resumed from' in told
+    assert equal(whole, final(job.folder / 'work_dirs/limited'))
+    killed = job('killed', 'kill')
+    assert 'requeued after exit code' in killed
+    assert equal(whole, final(job.folder / 'work_dirs/killed'))

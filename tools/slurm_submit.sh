@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Queue a training on a Slurm cluster that survives its time limit: tools/slurm_submit.sh PARTITION JOB CONFIG [arguments]
+# Slurm tells the job SIGNAL_SECONDS (120) before the limit; it saves, is requeued and goes on. It is also requeued, at
+# most MAX_REQUEUES (10) times, after a process or node has failed. GPUS (8), GPUS_PER_NODE (8; 0 asks for none),
+# CPUS_PER_TASK (5), SBATCH_ARGS and SRUN_ARGS come from the environment; SBATCH_ARGS=--array=0-4 trains with seeds 0 to 4.
+set -eu
+[ $# -ge 3 ] || { echo "usage: $0 PARTITION JOB CONFIG [arguments of tools/train.py]" >&2; exit 2; }
+
+submit() {
+  GPUS=${GPUS:-8} GPUS_PER_NODE=${GPUS_PER_NODE:-8}
+  local gres=() tasks_per_node=$GPUS
+  if [ "$GPUS_PER_NODE" -gt 0 ]; then
+    gres=(--gres="gpu:$GPUS_PER_NODE")
+    tasks_per_node=$((GPUS < GPUS_PER_NODE ? GPUS : GPUS_PER_NODE))
+  fi
+  # shellcheck disable=SC2086  # SBATCH_ARGS is a list of words
+  TOOLS=$(cd "$(dirname "$0")" && pwd) exec sbatch --partition="$1" --job-name="$2" "${gres[@]}" --ntasks="$GPUS" \
+    --ntasks-per-node="$tasks_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --requeue --open-mode=append \
+    --signal="B:USR1@${SIGNAL_SECONDS:-120}" ${SBATCH_ARGS:-} "$0" "$@"
+}
+
+train() {
+  local config=$3 work="work_dirs/$2" job=$SLURM_JOB_ID options=() code=0 limit=0
+  shift 3
+  if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    work=$work/seed$SLURM_ARRAY_TASK_ID
+    options=(--seed "$SLURM_ARRAY_TASK_ID")
+  fi
+  # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
+  srun --kill-on-bad-exit=1 ${SRUN_ARGS:-} python -u "$TOOLS/train.py" "$config" --launcher slurm \
+    --work-dir "$work" "${options[@]}" --resume "$@" &
+  local step=$!
+  trap 'limit=1; kill -USR1 $step' USR1
+  trap 'kill -TERM $step' TERM
+  wait $step || code=$?
+  while kill -0 $step 2> /dev/null; do # a signal ended the wait
+    code=0
+    wait $step || code=$?
+  done
+  if [ $code -eq 0 ]; then exit 0; fi
+  # 2: a mistake of the user; 143 without the signal of the time limit: cancelled
+  if [ $limit -eq 1 ] || { [ $code -ne 2 ] && [ $code -ne 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_REQUEUES:-10}" ]; }; then
+    echo "requeued after exit code $code"
+    exec scontrol requeue "$job"
+  fi
+  exit $code
+}
+
+if [ -n "${SLURM_JOB_ID:-}" ] && [ -n "${TOOLS:-}" ]; then train "$@"; else submit "$@"; fi
