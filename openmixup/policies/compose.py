@@ -35,8 +35,8 @@ class Vanilla(MixPolicy):
 class RandomChoice(MixPolicy):
     """One of several policies for each batch, the same on all ranks.
 
-    With learned members some parameters get no gradient in some steps, so DDP then needs
-    ``find_unused_parameters=True``.
+    With learned members, some parameters get no gradient while another member is chosen or none takes part, so DDP then
+    needs ``find_unused_parameters=True``.
 
     Args:
         policies: members, as policies or as dict(type=...); each with its own arguments. "Do nothing" is ``Vanilla``.
@@ -109,9 +109,11 @@ class RandomChoice(MixPolicy):
 
     @property
     def sometimes_unused(self) -> bool:
-        """Learned parts get no gradient while another member is chosen."""
+        """Learned parts get no gradient while another member is chosen, or while the only one takes no part."""
         learned = any(parameter.requires_grad for parameter in self.parameters()) or bool(self.heads)
-        return learned and (len(self.policies) > 1 or any(policy.sometimes_unused for policy in self._members()))
+        pauses = any(tuple(window) != (0, None) for window in self.epochs or ())
+        several = len(self.policies) > 1
+        return learned and (several or pauses or any(policy.sometimes_unused for policy in self._members()))
 
     def bind(self, network: Network) -> None:
         """Let each member look at the network."""

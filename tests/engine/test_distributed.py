@@ -204,6 +204,10 @@ def test_a_choice_of_learned_policies_must_be_announced_to_ddp():
     around = torch.nn.ModuleDict({'policy': torch.nn.Sequential(RandomChoice([Gain(), Gain()]))})
     with pytest.raises(InputError, match='RandomChoice leaves learned'):
         check_unused(around, False)
+    for window in ((0, 5), (2, None)):  # one member, which has no part in the other epochs
+        assert RandomChoice([Gain()], epochs=[window]).sometimes_unused
+        assert not RandomChoice([Mixup()], epochs=[window]).sometimes_unused
+    assert not RandomChoice([Gain()], epochs=[[0, None]]).sometimes_unused
 
 
 NETWORK = Network(10, 16, ('one', 'two', 'three'), (4, 8, 16), (1, 1, 1), 16)
