@@ -19,7 +19,7 @@ Store = Callable[[Tensor], None]
 
 def attention_module(backbone: Backbone) -> nn.Module | None:
     """The last block's self-attention if it is one that can be read, and the network has a class token."""
-    if backbone.prefix_tokens < 1 or not backbone.stages:
+    if backbone.prefix_tokens < 1 or not backbone.class_token or not backbone.stages:
         return None
     block = backbone.get_submodule(backbone.stages[-1])
     for child in block.modules():
@@ -36,6 +36,9 @@ def attention_module(backbone: Backbone) -> nn.Module | None:
 
 def check_attention(backbone: Backbone, policy: str) -> None:
     """Refuse a network whose class-token attention cannot be read.
+
+    A network that has a class token but averages the patches in its place (``global_pool='avg'``) is accepted, since
+    its weights may come from a training of the class token.
 
     Raises:
         InputError: it has no class token, or another kind of attention.
