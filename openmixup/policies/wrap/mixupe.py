@@ -41,8 +41,8 @@ class MixupE(WrapPolicy):
 
     The authors' signs contradict each other: for a network that is linear in x, and m = 0, 'jvp' and 'fast' have the
     same q, but one adds it and the other subtracts it. ``sign`` overrides it. The 'jvp' variants differentiate twice,
-    which compiled networks cannot. Put rules for labels (LUMix) inside MixupE, not around it, so that L is what is
-    learned.
+    which compiled networks cannot; attention is not fused in their passes of the clean batch. Put rules for labels
+    (LUMix) inside MixupE, not around it, so that L is what is learned.
 
     Deviations: p - y is taken from the learner's own loss, so that label smoothing and multi-label losses work; the
     mean image is not computed by a pass over the data. As in the authors' code, the clean pass moves the running

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -217,6 +219,26 @@ def test_trains_in_the_learner_with_one_backward_pass(variant):
     plain.parse_losses(plain(images, LABELS, mode='loss'))[0].backward()
     pairs = zip(gradients, plain.student.parameters(), strict=True)
     assert any(float((ours - theirs.grad).abs().max()) > 1e-4 for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize('variant', ['jvp', 'jvp_abs'])
+def test_a_transformer_is_differentiated_twice(variant):
+    """Fused attention has no second derivative; the passes that need it compute the same without."""
+    options = {'img_size': 16, 'patch_size': 8, 'depth': 2, 'embed_dim': 64, 'num_heads': 4}
+    backbone = {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': options}
+    torch.manual_seed(0)
+    head = {'type': 'LinearHead', 'num_classes': 5}
+    model = MixClassifier(backbone, head, MixupE(CutMix(), 10.0, variant, threshold=1e9)).eval()
+    model.policy.train()
+    images = torch.randn(6, 3, 16, 16)
+    plan, context = model.plan(images, LABELS)
+    mixed, clean = (output.logits for output in model.run_views(plan))
+    torch.testing.assert_close(mixed, model(plan.views[0].inputs))
+    torch.testing.assert_close(clean, model(images))
+    joined = dataclasses.replace(plan, join=True)
+    torch.testing.assert_close(torch.cat([o.logits for o in model.run_views(joined)]), torch.cat([mixed, clean]))
+    model.parse_losses(model(images, LABELS, mode='loss'))[0].backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.student.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize(('options', 'match'), [
