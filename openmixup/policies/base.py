@@ -190,6 +190,11 @@ class PairPolicy(MixPolicy):
         lam = self.draw_lam(len(batch) if self.per == 'sample' else 1, ctx.rng)
         return Plan(batch, (self.view(batch, partner, lam, ctx),), self)
 
+    @property
+    def lam_beta(self) -> tuple[float, float] | None:
+        """Parameters of the Beta law of :meth:`draw_lam`, which one that draws by another overrides; None: no lam."""
+        return self.alpha, self.alpha
+
     def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
         """(count,) float64 on the CPU, share of the own image, from Beta(alpha, alpha)."""
         if self.alpha == 1:  # uniform, and drawn in a third of the time

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from openmixup.policies import MixupE, RandomChoice
+from openmixup.policies import AttentiveMix, MixupE, RandomChoice
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.pairing import PAIRINGS
 from openmixup.registry import POLICIES
@@ -46,7 +46,11 @@ def _variants(cls: type[MixPolicy]) -> Iterator[tuple[str, MixPolicy]]:
 
 def _options() -> dict[str, MixPolicy]:
     """Options that take another path than the defaults."""
-    return {'MixupE-variant=jvp': MixupE(variant='jvp')}
+    return {
+        'AttentiveMix-lam_law=beta8': AttentiveMix(lam_law='beta8'),
+        'AttentiveMix-lam_law=fixed': AttentiveMix(lam_law='fixed', top_k=2),  # of the few cells of a tiny teacher
+        'MixupE-variant=jvp': MixupE(variant='jvp'),
+    }
 
 
 def _choices() -> dict[str, MixPolicy]:

@@ -7,7 +7,19 @@ from torch import nn
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.models.losses import BinaryCrossEntropy, SoftCrossEntropy
-from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice
+from openmixup.policies import (
+    CMO,
+    AttentiveMix,
+    Batch,
+    Context,
+    CutMix,
+    KMixup,
+    ManifoldMix,
+    Mixup,
+    RandomChoice,
+    RecursiveMix,
+    SaliencyMix,
+)
 from openmixup.policies.wrap.lumix import LUMix
 from openmixup.policies.wrap.mixupe import SIGNS, MixupE
 
@@ -62,6 +74,16 @@ def test_constant(alpha):
     assert MixupE(Mixup(1.0)).c == pytest.approx(1 / 3)
     assert MixupE().c == pytest.approx(2 / 5)
     assert MixupE(constant=0.25).c == 0.25
+
+
+def test_alpha_counts_only_where_lam_is_drawn_by_it():
+    for inner in (CutMix(0.2), SaliencyMix(0.2), ManifoldMix(0.2), AttentiveMix(0.2), CMO(0.2)):
+        assert MixupE(inner).c == pytest.approx(1 / 7)
+    others = [AttentiveMix(0.2, lam_law=law) for law in ('beta8', 'fixed')]
+    for inner in (*others, KMixup(0.2), KMixup(k=2), RecursiveMix(0.2), LUMix(), RandomChoice()):
+        with pytest.raises(InputError, match=f'around {type(inner).__name__}: expected a number, or None for an inner'):
+            MixupE(inner)
+        assert MixupE(inner, constant=0.3).c == 0.3
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
