@@ -81,8 +81,8 @@ class MixPolicy(nn.Module):
         """Go on from what :meth:`rank_state` gave."""
 
     def forward(self, batch: Batch, ctx: Context) -> Plan:
-        """The plan of one step. In eval mode and for a batch of one nothing is mixed."""
-        if not self.training or (len(batch) == 1 and batch.bank is None):
+        """The plan of one step. In eval mode and for a batch of one, or none, nothing is mixed."""
+        if not self.training or (len(batch) < 2 and batch.bank is None):
             return self.unmixed(batch)
         return self.plan(batch, ctx)
 
@@ -255,7 +255,7 @@ class MaskPolicy(PairPolicy):
         else:
             index, weight = to_device(images.device, index, pair_weights(lam, size))
             if self.label == 'pixels':
-                weight = pair_weights(region.float().mean((1, 2)), size)
+                weight = pair_weights(region.detach().float().mean((1, 2)), size)
             own = region.to(images.dtype)[:, None]
         donors = self.donor(batch, index[:, 1], region, ctx)
         if any(tensor.requires_grad for tensor in (images, own, donors)):

@@ -143,7 +143,8 @@ class AttentiveMix(MaskPolicy):
         if wanted in (None, height):
             return images
         size = (wanted, max(1, round(width * wanted / height)))
-        return F.interpolate(images, size=size, mode='bilinear', antialias=wanted < height)
+        wide = images.to(torch.promote_types(images.dtype, torch.float32))  # CPUs shrink no half precision
+        return F.interpolate(wide, size=size, mode='bilinear', antialias=wanted < height).to(images.dtype)
 
     def _kept(self, cells: int, lam: Tensor) -> Tensor:
         """(b, cells) float32 on the CPU: 1 for the ranks that are kept, best first, then 0."""

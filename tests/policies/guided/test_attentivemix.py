@@ -281,6 +281,18 @@ def test_half_precision_keeps_the_same_cells(dtype):
     torch.testing.assert_close(half.mixture.weight, plain.mixture.weight)
 
 
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('feat_size', [16, 48])
+def test_images_of_any_type_are_resized_for_the_teacher(dtype, feat_size):
+    images = noise(2, 3, 32, 32)
+    policy = AttentiveMix(feat_size=feat_size)
+    seen = policy.prepared(images.to(dtype), Context())
+    assert seen.dtype == dtype
+    torch.testing.assert_close(seen.float(), policy.prepared(images, Context()), rtol=0.02, atol=0.02)
+    double = images.double() + 1e-9  # less than a step of float32
+    assert not torch.equal(policy.prepared(double, Context()), policy.prepared(images.double(), Context()))
+
+
 @pytest.mark.parametrize('own', [False, True])
 @pytest.mark.parametrize('per', ['batch', 'sample'])
 def test_few_operators_and_no_read_from_the_device(per, own, monkeypatch):
