@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.policies.context import LIBRARY, Context, Network
+from openmixup.policies.context import Context, Network, library_stream
 from openmixup.policies.masks import Boxes
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
@@ -130,7 +130,7 @@ class MixPolicy(nn.Module):
             ``view.mixture.weight``, ``view.masks``.
 
         Raises:
-            InputError: images or labels of another form, or a policy that needs a network.
+            InputError: images, labels or rng of another form, or a policy that needs a network.
         """
         asked = [need for need in self.needs if need != 'pixels']
         if asked:
@@ -144,7 +144,7 @@ class MixPolicy(nn.Module):
             )
             raise InputError(f'images are {found}: expected a floating point tensor (N, C, H, W), normalised.')
         kind = 'class' if labels is None else target_kind(labels, len(images), target)
-        ctx = Context(epoch=epoch, generator=LIBRARY.generator() if rng is None else rng)
+        ctx = Context(epoch=epoch, generator=library_stream(rng))
         views = self(Batch(images, labels, target=kind), ctx).views
         if len(views) != 1:
             raise InputError(
@@ -180,7 +180,7 @@ class PairPolicy(MixPolicy):
             )
         if per not in ('batch', 'sample'):
             raise InputError(f"{name}(per={per!r}): expected 'batch' (one lam a batch) or 'sample' (one lam each).")
-        if pairing not in PAIRINGS:
+        if pairing not in tuple(PAIRINGS):
             raise InputError(f'{name}(pairing={pairing!r}): expected one of {", ".join(PAIRINGS)}.')
         self.alpha, self.per, self.pairing = alpha, per, pairing
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
+from openmixup.errors import InputError
 from openmixup.policies import Batch, Context, CutMix, KMixup, MaskPolicy, Mixup, RandomChoice
 
 IMAGES = torch.randn(5, 2, 6, 8, generator=torch.Generator().manual_seed(0))
@@ -82,6 +84,12 @@ def test_an_empty_batch_stays_empty(policy):
     view = policy.mix(IMAGES[:0], LABELS[:0])
     assert view.inputs.shape == (0, 2, 6, 8)
     assert view.mixture.soft(LABELS[:0], 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize('rng', [5, np.random.default_rng(0), torch.Generator])
+def test_what_is_no_generator_is_refused(rng):
+    with pytest.raises(InputError, match=r'expected a torch.Generator of the CPU, as torch.Generator\(\)'):
+        CutMix().mix(IMAGES, LABELS, rng=rng)
 
 
 def test_no_two_policies_or_calls_draw_the_same():

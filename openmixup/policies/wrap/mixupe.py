@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -77,7 +78,7 @@ class MixupE(WrapPolicy):
         constant: float | None = None,
     ) -> None:
         super().__init__(policy)
-        if variant not in SIGNS:
+        if variant not in tuple(SIGNS):
             hint = did_you_mean(variant, SIGNS)
             raise InputError(f'MixupE(variant={variant!r}) is unknown{hint}: expected one of {", ".join(SIGNS)}.')
         if mean_image not in MEAN_IMAGES:
@@ -87,9 +88,10 @@ class MixupE(WrapPolicy):
         for name, value in (('eta', eta), ('threshold', threshold)):
             if not _is_number(value):
                 raise InputError(f'MixupE({name}={value!r}): expected a number.')
-        if eta < 0:
+        if not 0 <= eta < math.inf:
             raise InputError(f'MixupE(eta={eta!r}): expected a number of at least 0; to turn the term use sign.')
-        if not _is_number(constant) and (constant is not None or _alpha_of(self.policy) is None):
+        given = _is_number(constant) and constant not in (math.inf, -math.inf)
+        if not given and (constant is not None or _alpha_of(self.policy) is None):
             raise InputError(
                 f'MixupE(constant={constant!r}) around {type(self.policy).__name__}: expected a number, or None for an '
                 'inner policy with lam from Beta(alpha, alpha); give alpha / (2 * alpha + 1), such as 0.33.'

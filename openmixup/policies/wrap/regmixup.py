@@ -47,7 +47,7 @@ class RegMixup(WrapPolicy):
         super().__init__(policy)
         if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta < float('inf'):
             raise InputError(f'RegMixup(eta={eta!r}): expected a number of at least 0, the weight of the mixed part.')
-        if reduction not in REDUCTIONS:
+        if reduction not in tuple(REDUCTIONS):
             raise InputError(f'RegMixup(reduction={reduction!r}): expected one of {", ".join(REDUCTIONS)}.')
         if not isinstance(join, bool):
             raise InputError(f'RegMixup(join={join!r}): expected True or False.')

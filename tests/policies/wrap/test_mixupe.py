@@ -271,6 +271,9 @@ def test_a_transformer_is_differentiated_twice(variant):
     ({'eta': float('nan')}, 'expected a number'),
     ({'threshold': None}, 'expected a number'),
     ({'constant': 'a'}, 'expected a number, or None'),
+    ({'constant': float('inf')}, 'constant=inf'),
+    ({'eta': float('inf')}, 'eta=inf'),
+    ({'variant': ['jvp']}, 'is unknown'),
     ({'policy': RandomChoice()}, 'around RandomChoice'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):

@@ -215,6 +215,7 @@ def test_the_clean_view_has_the_labels_that_the_inner_policy_left():
     ({'eta': float('nan')}, 'at least 0'),
     ({'reduction': 'mean'}, 'sum, concat_mean'),
     ({'join': 'yes'}, 'expected True or False'),
+    ({'reduction': ['sum']}, 'sum, concat_mean'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):
