@@ -27,7 +27,7 @@ from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
 from openmixup.engine.manifest import add_to_manifest, check_file
-from openmixup.engine.policy_checks import check_needs, check_unused
+from openmixup.engine.policy_checks import check_last_batch, check_needs, check_unused
 from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
@@ -222,7 +222,7 @@ class Runner(MMEngineRunner):
             return loop
         LOOPS.check(loop)
         loader = self._loader('train', infinite=getattr(LOOPS.get(loop['type']), 'infinite', False))
-        return LOOPS.build({**loop, 'runner': self, 'dataloader': loader})
+        return LOOPS.build({**loop, 'runner': self, 'dataloader': check_last_batch(loader, self.model)})
 
     def _eval_loop(self, part: str, loop: Any) -> Any:
         if not isinstance(loop, dict):

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openmixup.errors import InputError
 from openmixup.models.backbones import Backbone
 from openmixup.policies.precision import arithmetic
 
-__all__ = ['attention_module', 'check_attention', 'record_attention']
+__all__ = ['attention_module', 'check_attention', 'differentiable_attention', 'record_attention']
 
 Store = Callable[[Tensor], None]
 
 
 def attention_module(backbone: Backbone) -> nn.Module | None:
     """The last block's self-attention if it is one that can be read, and the network has a class token."""
-    if backbone.prefix_tokens < 1 or not backbone.stages:
+    if backbone.prefix_tokens < 1 or not backbone.class_token or not backbone.stages:
         return None
     block = backbone.get_submodule(backbone.stages[-1])
     for child in block.modules():
@@ -37,6 +39,9 @@ def attention_module(backbone: Backbone) -> nn.Module | None:
 def check_attention(backbone: Backbone, policy: str) -> None:
     """Refuse a network whose class-token attention cannot be read.
 
+    A network that has a class token but averages the patches in its place (``global_pool='avg'``) is accepted, since
+    its weights may come from a training of the class token.
+
     Raises:
         InputError: it has no class token, or another kind of attention.
     """
@@ -52,6 +57,16 @@ def describe(backbone: Backbone) -> str:
     """Class and model of a backbone, for messages."""
     net = getattr(backbone, 'net', None)
     return type(backbone).__name__ if net is None else f'{type(backbone).__name__} with {type(net).__name__}'
+
+
+def differentiable_attention(*images: Tensor) -> AbstractContextManager[object]:
+    """A context for a pass of ``images`` in which attention can be differentiated twice, if they ask for it.
+
+    They do so by being leaves that require a gradient: what is computed from their gradient is trained too. Fused
+    attention has no second derivative, so it is computed step by step then.
+    """
+    asked = any(each.is_leaf and each.requires_grad for each in images)
+    return sdpa_kernel(SDPBackend.MATH) if asked else nullcontext()
 
 
 def record_attention(module: Any, store: Store) -> Any:

@@ -11,11 +11,11 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.models.attention import check_attention, describe
+from openmixup.models.attention import check_attention, describe, differentiable_attention
 from openmixup.models.probe import Probe
 from openmixup.models.student import READABLE, Output, Student
 from openmixup.models.teacher import Teacher
-from openmixup.policies import Batch, Context, MixPolicy, Mixture, Network, Plan
+from openmixup.policies import Batch, Context, MixPolicy, Mixture, Network, Plan, View
 from openmixup.registry import MODELS, POLICIES, accepted_arguments
 
 __all__ = ['MixClassifier']
@@ -226,7 +226,7 @@ class MixClassifier(BaseModel):
                     f'MixClassifier returns {", ".join(READABLE)}: choose another policy.'
                 )
         if not plan.join or len(plan.views) < 2:
-            return tuple(self.student(view.inputs, view.tap, view.head, view.read) for view in plan.views)
+            return tuple(self._run_view(view) for view in plan.views)
         first = plan.views[0]
         if any(view.tap is not None or view.head != first.head for view in plan.views):
             raise InputError(
@@ -234,8 +234,13 @@ class MixClassifier(BaseModel):
                 'views in one forward pass share all of it.'
             )
         read = tuple(dict.fromkeys(name for view in plan.views for name in view.read))
-        joined = self.student(torch.cat([view.inputs for view in plan.views]), None, first.head, read)
+        with differentiable_attention(*(view.inputs for view in plan.views)):
+            joined = self.student(torch.cat([view.inputs for view in plan.views]), None, first.head, read)
         return split_output(joined, [len(view.inputs) for view in plan.views])
+
+    def _run_view(self, view: View) -> Output:
+        with differentiable_attention(view.inputs):
+            return self.student(view.inputs, view.tap, view.head, view.read)
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of the loss terms, and what the log keeps of them; all are scalars already."""

@@ -69,8 +69,11 @@ class TimmMixup:
         if mode not in ('batch', 'elem'):
             raise InputError(f"TimmMixup(mode={mode!r}) is not offered: use 'batch' or 'elem'.")
         for name, value in (('prob', prob), ('switch_prob', switch_prob), ('label_smoothing', label_smoothing)):
-            if not 0 <= value <= 1:
+            if not _is_number(value) or not 0 <= value <= 1:
                 raise InputError(f'TimmMixup({name}={value!r}): expected a number from 0 to 1.')
+        for name, value in (('Mixup', mixup_alpha), ('CutMix', cutmix_alpha)):
+            if not _is_number(value):
+                raise InputError(f'TimmMixup({name.lower()}_alpha={value!r}): expected a number, 0 for no {name}.')
         if mixup_alpha <= 0 and cutmix_alpha <= 0:
             raise InputError('TimmMixup has nothing to do: give a mixup_alpha or a cutmix_alpha above 0.')
         per = 'batch' if mode == 'batch' else 'sample'
@@ -119,6 +122,8 @@ class MixCollate:
         num_classes: int | None = None,
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
+        if not isinstance(policy, MixPolicy):
+            raise InputError(f'MixCollate(policy={policy!r}): expected a mixing policy, such as Mixup().')
         self.policy, self.num_classes, self.collate = policy, num_classes, collate
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # so that running workers see it change
 
@@ -144,3 +149,7 @@ class MixCollate:
         images, labels, *rest = batch
         view = self.policy.mix(images, labels, epoch=self.epoch)
         return view.inputs, view.mixture.soft(labels, self.num_classes), *rest
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

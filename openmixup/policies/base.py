@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.policies.context import LIBRARY, Context, Network
+from openmixup.policies.context import Context, Network, library_stream
 from openmixup.policies.masks import Boxes
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
@@ -81,8 +81,8 @@ class MixPolicy(nn.Module):
         """Go on from what :meth:`rank_state` gave."""
 
     def forward(self, batch: Batch, ctx: Context) -> Plan:
-        """The plan of one step. In eval mode and for a batch of one nothing is mixed."""
-        if not self.training or (len(batch) == 1 and batch.bank is None):
+        """The plan of one step. In eval mode and for a batch of one, or none, nothing is mixed."""
+        if not self.training or (len(batch) < 2 and batch.bank is None):
             return self.unmixed(batch)
         return self.plan(batch, ctx)
 
@@ -130,7 +130,7 @@ class MixPolicy(nn.Module):
             ``view.mixture.weight``, ``view.masks``.
 
         Raises:
-            InputError: images or labels of another form, or a policy that needs a network.
+            InputError: images, labels or rng of another form, or a policy that needs a network.
         """
         asked = [need for need in self.needs if need != 'pixels']
         if asked:
@@ -144,7 +144,7 @@ class MixPolicy(nn.Module):
             )
             raise InputError(f'images are {found}: expected a floating point tensor (N, C, H, W), normalised.')
         kind = 'class' if labels is None else target_kind(labels, len(images), target)
-        ctx = Context(epoch=epoch, generator=LIBRARY.generator() if rng is None else rng)
+        ctx = Context(epoch=epoch, generator=library_stream(rng))
         views = self(Batch(images, labels, target=kind), ctx).views
         if len(views) != 1:
             raise InputError(
@@ -180,7 +180,7 @@ class PairPolicy(MixPolicy):
             )
         if per not in ('batch', 'sample'):
             raise InputError(f"{name}(per={per!r}): expected 'batch' (one lam a batch) or 'sample' (one lam each).")
-        if pairing not in PAIRINGS:
+        if pairing not in tuple(PAIRINGS):
             raise InputError(f'{name}(pairing={pairing!r}): expected one of {", ".join(PAIRINGS)}.')
         self.alpha, self.per, self.pairing = alpha, per, pairing
 
@@ -189,6 +189,11 @@ class PairPolicy(MixPolicy):
         partner = partners(self.pairing, len(batch), ctx.rng)
         lam = self.draw_lam(len(batch) if self.per == 'sample' else 1, ctx.rng)
         return Plan(batch, (self.view(batch, partner, lam, ctx),), self)
+
+    @property
+    def lam_beta(self) -> tuple[float, float] | None:
+        """Parameters of the Beta law of :meth:`draw_lam`, which one that draws by another overrides; None: no lam."""
+        return self.alpha, self.alpha
 
     def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
         """(count,) float64 on the CPU, share of the own image, from Beta(alpha, alpha)."""
@@ -250,7 +255,7 @@ class MaskPolicy(PairPolicy):
         else:
             index, weight = to_device(images.device, index, pair_weights(lam, size))
             if self.label == 'pixels':
-                weight = pair_weights(region.float().mean((1, 2)), size)
+                weight = pair_weights(region.detach().float().mean((1, 2)), size)
             own = region.to(images.dtype)[:, None]
         donors = self.donor(batch, index[:, 1], region, ctx)
         if any(tensor.requires_grad for tensor in (images, own, donors)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -35,8 +35,8 @@ class Vanilla(MixPolicy):
 class RandomChoice(MixPolicy):
     """One of several policies for each batch, the same on all ranks.
 
-    With learned members some parameters get no gradient in some steps, so DDP then needs
-    ``find_unused_parameters=True``.
+    With learned members, some parameters get no gradient while another member is chosen or none takes part, so DDP then
+    needs ``find_unused_parameters=True``.
 
     Args:
         policies: members, as policies or as dict(type=...); each with its own arguments. "Do nothing" is ``Vanilla``.
@@ -53,27 +53,16 @@ class RandomChoice(MixPolicy):
         epochs: Sequence[tuple[int, int | None]] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(policies, Sequence | nn.ModuleList) or isinstance(policies, str):
+            raise InputError(
+                f'RandomChoice(policies={policies!r}): expected a list of policies, as [Mixup(), CutMix()].'
+            )
         if not policies:
             raise InputError('RandomChoice(policies=()) has nothing to choose from: give at least one policy.')
         self.policies = nn.ModuleList(POLICIES.build(policy) for policy in policies)
         self.probs, self.epochs = probs, epochs
-        count = len(self.policies)
-        shares = torch.full((count,), 1 / count, dtype=torch.float64)
-        if probs is not None:
-            if len(probs) != count:
-                raise InputError(f'RandomChoice got {len(probs)} probs for {count} policies: give one for each.')
-            shares = torch.tensor([float(prob) for prob in probs], dtype=torch.float64)
-            if bool((shares < 0).any()) or not abs(float(shares.sum()) - 1) <= 1e-6:
-                raise InputError(
-                    f'RandomChoice(probs={list(probs)}): expected numbers of at least 0 that sum to 1; '
-                    'a share of batches without mixing is a Vanilla member.'
-                )
-        if epochs is not None and len(epochs) != count:
-            raise InputError(f'RandomChoice got {len(epochs)} epochs for {count} policies: give (first, end) for each.')
-        for first, end in epochs or ():
-            if first < 0 or (end is not None and end <= first):
-                raise InputError(f'RandomChoice(epochs=...) has ({first}, {end}): expected 0 <= first < end or None.')
-        self._shares = shares
+        self._shares = _checked_shares(probs, len(self.policies))
+        _check_epochs(epochs, len(self.policies))
 
     @property
     def rate(self) -> float:
@@ -109,9 +98,11 @@ class RandomChoice(MixPolicy):
 
     @property
     def sometimes_unused(self) -> bool:
-        """Learned parts get no gradient while another member is chosen."""
+        """Learned parts get no gradient while another member is chosen, or while the only one takes no part."""
         learned = any(parameter.requires_grad for parameter in self.parameters()) or bool(self.heads)
-        return learned and (len(self.policies) > 1 or any(policy.sometimes_unused for policy in self._members()))
+        pauses = any(tuple(window) != (0, None) for window in self.epochs or ())
+        several = len(self.policies) > 1
+        return learned and (several or pauses or any(policy.sometimes_unused for policy in self._members()))
 
     def bind(self, network: Network) -> None:
         """Let each member look at the network."""
@@ -158,3 +149,35 @@ class RandomChoice(MixPolicy):
     def arguments(self) -> dict[str, Any]:
         """Constructor arguments, the members as a list."""
         return {'policies': list(self.policies), 'probs': self.probs, 'epochs': self.epochs}
+
+
+def _checked_shares(probs: Any, count: int) -> Tensor:
+    """(count,) float64 probabilities from ``probs``, which must be such, or None."""
+    if probs is None:
+        return torch.full((count,), 1 / count, dtype=torch.float64)
+    given = list(probs) if isinstance(probs, Iterable) else []
+    if given and len(given) != count:
+        raise InputError(f'RandomChoice got {len(given)} probs for {count} policies: give one for each.')
+    numbers = [isinstance(prob, int | float) and not isinstance(prob, bool) and prob >= 0 for prob in given]
+    if not given or not all(numbers) or not abs(sum(given) - 1) <= 1e-6:
+        raise InputError(
+            f'RandomChoice(probs={probs!r}): expected numbers of at least 0 that sum to 1; a share of batches without '
+            'mixing is a Vanilla member.'
+        )
+    return torch.tensor([float(prob) for prob in given], dtype=torch.float64)
+
+
+def _check_epochs(epochs: Any, count: int) -> None:
+    """Refuse what is no list of ``count`` windows, nor None."""
+    if epochs is None:
+        return
+    if not isinstance(epochs, Sequence) or isinstance(epochs, str):
+        raise InputError(f'RandomChoice(epochs={epochs!r}): expected a list of (first, end), one for each policy.')
+    if len(epochs) != count:
+        raise InputError(f'RandomChoice got {len(epochs)} epochs for {count} policies: give (first, end) for each.')
+    for window in epochs:
+        first, end = window if isinstance(window, tuple | list) and len(window) == 2 else (-1, None)
+        if not isinstance(first, int) or first < 0 or not (end is None or (isinstance(end, int) and end > first)):
+            raise InputError(
+                f'RandomChoice(epochs=...) has {window!r}: expected (first, end) with 0 <= first < end, or end None.'
+            )

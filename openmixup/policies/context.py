@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 
-__all__ = ['LIBRARY', 'Context', 'Network']
+__all__ = ['Context', 'Network', 'library_stream']
 
 
 @dataclass(frozen=True)
@@ -119,3 +119,19 @@ class LibraryStream:
 
 
 LIBRARY = LibraryStream()
+
+
+def library_stream(rng: torch.Generator | None = None) -> torch.Generator:
+    """``rng``, or of None the stream that all policies of the process share outside a run.
+
+    Raises:
+        InputError: it is no generator of the CPU.
+    """
+    if rng is None:
+        return LIBRARY.generator()
+    if not isinstance(rng, torch.Generator) or rng.device.type != 'cpu':
+        raise InputError(
+            f'rng={rng!r}: expected a torch.Generator of the CPU, as torch.Generator().manual_seed(0), or None for a '
+            'stream that goes on from call to call.'
+        )
+    return rng

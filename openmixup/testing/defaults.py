@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from openmixup.policies import RandomChoice
+from openmixup.policies import AttentiveMix, MixupE, RandomChoice
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.pairing import PAIRINGS
 from openmixup.registry import POLICIES
@@ -20,12 +20,14 @@ VARIANTS: dict[str, tuple[Any, ...]] = {'per': ('batch', 'sample'), 'pairing': t
 def default_policies() -> dict[str, MixPolicy]:
     """Every registered policy by a readable name: with its defaults, and with each other ``per`` and ``pairing``.
 
+    A few have options besides that take another path.
+
     What needs a network has no variants of ``pairing``: there is a check that tries them all, and the others take long.
 
     Found by walking the registry and the constructors, so a new policy is there without an entry.
     """
     policies = {name: policy for cls in _classes() for name, policy in _variants(cls)}
-    return {**policies, **_choices()}
+    return {**policies, **_options(), **_choices()}
 
 
 def _classes() -> list[type[MixPolicy]]:
@@ -40,6 +42,15 @@ def _variants(cls: type[MixPolicy]) -> Iterator[tuple[str, MixPolicy]]:
         for value in () if argument == 'pairing' and is_staged(cls()) else values:
             if argument in parameters and value != parameters[argument].default:
                 yield f'{cls.__name__}-{argument}={value}', cls(**{argument: value})
+
+
+def _options() -> dict[str, MixPolicy]:
+    """Options that take another path than the defaults."""
+    return {
+        'AttentiveMix-lam_law=beta8': AttentiveMix(lam_law='beta8'),
+        'AttentiveMix-lam_law=fixed': AttentiveMix(lam_law='fixed', top_k=2),  # of the few cells of a tiny teacher
+        'MixupE-variant=jvp': MixupE(variant='jvp'),
+    }
 
 
 def _choices() -> dict[str, MixPolicy]:

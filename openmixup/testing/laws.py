@@ -31,6 +31,7 @@ from openmixup.testing.stage import is_staged
 PAIRING_DRAWS = 300
 FIXED_DRAWS = 400  # at each lam
 AREA_SLACK = 0.1  # whole rows and columns of 32 pixels, and the cut of the border where a mask hardly ever fits
+OTHER_LAW = 'not from Beta(alpha, alpha)'
 KS_BOUND = 2.75  # exceeded by sqrt(n) times the Kolmogorov-Smirnov distance once in two million: 5 sigma
 
 
@@ -85,6 +86,9 @@ def lam_follows_its_law(policy: MixPolicy) -> str | None:
     if 'alpha' not in policy.arguments() or not (policy.label == 'drawn' or isinstance(policy, PairPolicy)):
         return 'not run: it has no alpha, or draws no lam'
     own: Any = policy.alpha
+    law = policy.lam_beta if isinstance(policy, PairPolicy) else (own, own)
+    if law != (own, own):
+        return 'not run: it uses no lam' if law is None else f'not run: lam is drawn from Beta{law}, {OTHER_LAW}'
     for alpha in dict.fromkeys((own, 0.25)):  # Beta(alpha, 1) and others are the same at alpha = 1
         drawn: list[Tensor] = []
         other = type(policy)(**{**policy.arguments(), 'alpha': alpha})
@@ -122,6 +126,8 @@ def weights_follow_lam(policy: MixPolicy) -> str | None:
     """
     if not isinstance(policy, PairPolicy):
         return 'not run: it draws no lam by draw_lam'
+    if policy.lam_beta is None:
+        return 'not run: it uses no lam'
     batch, fixed, means = noise(policy, 4, 32, 32), (0.1, 0.5, 0.9), []
     for lam in fixed:
         vars(policy)['draw_lam'] = lambda count, rng, lam=lam: torch.full((count,), lam, dtype=torch.float64)

@@ -38,15 +38,18 @@ class TinyConvNet(_Tiny):
     """Four stages of convolution, BatchNorm and ReLU, with strides 1, 2, 1, 2; dropout tells training from evaluation.
 
     The map of the last stage has a quarter of the image's side, and the vector is its mean.
+
+    Args:
+        fine: all strides are 1, so that the map has as many cells as the image has pixels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fine: bool = False) -> None:
         super().__init__()
         widths = (6, 8, 10, 12)
         self.stem = nn.Conv2d(3, 6, 1)
         for place, (inputs, outputs) in enumerate(zip((6, *widths), widths, strict=False)):
             layers: list[nn.Module] = [
-                nn.Conv2d(inputs, outputs, 3, stride=1 + place % 2, padding=1, bias=False),
+                nn.Conv2d(inputs, outputs, 3, stride=1 if fine else 1 + place % 2, padding=1, bias=False),
                 nn.BatchNorm2d(outputs),
                 nn.ReLU(),
             ]
@@ -75,10 +78,16 @@ class TinyTransformer(_Tiny):
     """Three blocks of attention on a class token and square patches; the vector is the class token.
 
     The side of a patch is the greatest that divides height and width and leaves three patches along each.
+
+    Args:
+        width: of a token.
+        depth: number of blocks.
+        fine: each pixel is a patch.
     """
 
-    def __init__(self, width: int = 8, depth: int = 3) -> None:
+    def __init__(self, width: int = 8, depth: int = 3, fine: bool = False) -> None:
         super().__init__()
+        self.fine = fine
         self.embed = nn.Conv2d(3, width, 1)
         self.place = nn.Linear(2, width)
         self.token = nn.Parameter(torch.randn(1, 1, width))
@@ -93,7 +102,8 @@ class TinyTransformer(_Tiny):
         height, width = images.shape[-2:]
         common = math.gcd(height, width)
         sides = [side for side in range(1, common + 1) if common % side == 0]
-        side = max(side for side in sides if side == 1 or min(height, width) >= FEWEST_PATCHES * side)
+        fits = [side for side in sides if side == 1 or min(height, width) >= FEWEST_PATCHES * side]
+        side = 1 if self.fine else max(fits)
         hidden = self.embed(functional.avg_pool2d(self.seen(images), side))
         rows, columns = hidden.shape[-2:]
         down = torch.linspace(-1, 1, rows, device=images.device).repeat_interleave(columns)
@@ -122,15 +132,20 @@ class _Block(nn.Module):
         return tokens + self.mlp(self.norms[1](tokens))
 
 
-def tiny_network(attention: bool = False) -> Backbone:
-    """A network of its own with always the same weights: a transformer where attention is looked at."""
-    return copy.deepcopy(_built(attention))
+def tiny_network(attention: bool = False, fine: bool = False) -> Backbone:
+    """A network of its own with always the same weights: a transformer where attention is looked at.
+
+    Args:
+        attention: a transformer.
+        fine: the last map has as many cells as the image has pixels.
+    """
+    return copy.deepcopy(_built(attention, fine))
 
 
 @functools.cache
-def _built(attention: bool) -> Backbone:
+def _built(attention: bool, fine: bool) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)  # not torch.manual_seed, which sets the devices' generators too
-        network = TinyTransformer() if attention else TinyConvNet()
+        network = TinyTransformer(fine=fine) if attention else TinyConvNet(fine)
     network.shapes()  # measured once for all copies
     return network

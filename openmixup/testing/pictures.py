@@ -156,7 +156,7 @@ def pixels_stay_in_place(policy: MixPolicy) -> str | None:
                 continue
             applies = True
             images = plan.batch.source_images[view.mixture.index]
-            gap = float(((view.masks[:, :, None] * images).sum(1) - view.inputs).abs().max())
+            gap = float(((view.masks[:, :, None] * images).sum(1) - view.inputs.detach()).abs().max())
             case = f'{height}x{width}, seed {seed}'
             require(gap <= 1e-4, f'the sources blended by the masks differ from the picture by {gap:.4f} ({case})')
     return None if applies else 'not run: it has no masks'
@@ -187,7 +187,7 @@ def identical_images_stay_identical(policy: MixPolicy) -> str | None:
         plan = draw(policy, Batch(images, torch.full((5,), 3), past), seed, final=True)
         for view in plan.views:
             expected = images if view.tap is None else pooled(images)
-            gap = float((shown(view) - expected).abs().max())
+            gap = float((shown(view).detach() - expected).abs().max())
             require(gap <= 1e-4, f'five times the same image became something else, by {gap:.4f}')
             if normalised(plan):
                 target = targets(plan, view)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from openmixup.models import MixClassifier
 
 __all__ = [
-    'CLASSES', 'asked', 'bound', 'finishes', 'full_step', 'is_staged', 'keeps_history', 'learner_of', 'learns_masks',
-    'looking', 'looks', 'members', 'most_operators', 'outputs_of', 'play', 'unknown_needs',
+    'CLASSES', 'asked', 'bound', 'fine_maps', 'finishes', 'full_step', 'is_staged', 'keeps_history', 'learner_of',
+    'learns_masks', 'looking', 'looks', 'members', 'most_operators', 'outputs_of', 'play', 'unknown_needs',
 ]  # fmt: skip
 
 CLASSES = 24  # of the learner; no scene has so many sources
@@ -29,6 +29,7 @@ LOOKS = ('features', 'attention', 'cam', 'input_grad', 'teacher')
 DELEGATES = {name: {getattr(MixPolicy, name), getattr(RandomChoice, name)} for name in ('bind', 'finish')}
 
 _looks_open = 0
+_fine_maps = False
 
 
 def asked(policy: MixPolicy) -> list[str]:
@@ -88,7 +89,7 @@ class _Stage:
 
     def __init__(self) -> None:
         self.learner: MixClassifier | None = None
-        self.key: tuple[str, int, str, bool] | None = None
+        self.key: tuple[str, int, str, bool, bool] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Stage:
         return _Stage()
@@ -121,7 +122,7 @@ def learner_of(
     """
     stage = vars(policy).setdefault('_stage', _Stage())
     transformer = 'attention' in policy.needs if transformer is None else transformer
-    key = (target, classes, str(device), transformer)
+    key = (target, classes, str(device), transformer, _fine_maps)
     if stage.key != key:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
@@ -143,7 +144,7 @@ def _built(policy: MixPolicy, target: str, classes: int, transformer: bool) -> M
 
     training = policy.training
     learner: MixClassifier = _learner_class()(
-        tiny_network(transformer),
+        tiny_network(transformer, _fine_maps),
         {'type': 'LinearHead', 'num_classes': classes},
         policy,
         BinaryCrossEntropy() if target == 'multilabel' else SoftCrossEntropy(),
@@ -171,7 +172,7 @@ def _learner_class() -> Any:
 
     class Learner(MixClassifier):
         def build_guide(self, name: str, config: dict) -> Student:
-            return Student(tiny_network(), {}).requires_grad_(False).eval()
+            return Student(tiny_network(fine=_fine_maps), {}).requires_grad_(False).eval()
 
         def probe(self) -> Probe:
             found = super().probe()
@@ -179,6 +180,17 @@ def _learner_class() -> Any:
             return found
 
     return Learner
+
+
+@contextmanager
+def fine_maps() -> Iterator[None]:
+    """Learners are built with networks whose maps have many cells, which the arguments of a policy may ask for."""
+    global _fine_maps
+    _fine_maps = True
+    try:
+        yield
+    finally:
+        _fine_maps = False
 
 
 def looking() -> bool:

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.distributed import init_processes, slurm_environment
-from openmixup.engine.policy_checks import check_unused
+from openmixup.engine.policy_checks import check_last_batch, check_unused
 from openmixup.engine.resume import gather_states
 from openmixup.engine.runner import Runner
 from openmixup.errors import InputError
-from openmixup.policies import MixPolicy, RandomChoice
+from openmixup.policies import AutoMix, LUMix, MixPolicy, Mixup, Network, RandomChoice, RecursiveMix, RegMixup
 
 ROOT = Path(__file__).parents[2]
 HOOK = """
@@ -204,3 +205,59 @@ def test_a_choice_of_learned_policies_must_be_announced_to_ddp():
     around = torch.nn.ModuleDict({'policy': torch.nn.Sequential(RandomChoice([Gain(), Gain()]))})
     with pytest.raises(InputError, match='RandomChoice leaves learned'):
         check_unused(around, False)
+    for window in ((0, 5), (2, None)):  # one member, which has no part in the other epochs
+        assert RandomChoice([Gain()], epochs=[window]).sometimes_unused
+        assert not RandomChoice([Mixup()], epochs=[window]).sometimes_unused
+    assert not RandomChoice([Gain()], epochs=[[0, None]]).sometimes_unused
+
+
+NETWORK = Network(10, 16, ('one', 'two', 'three'), (4, 8, 16), (1, 1, 1), 16)
+
+
+def wrapped(policy, find_unused_parameters=False):
+    """What the check sees of a model in DDP."""
+    policy.bind(NETWORK)
+    module = torch.nn.ModuleDict({'policy': policy})
+    return SimpleNamespace(module=module, find_unused_parameters=find_unused_parameters)
+
+
+def loader(count, size=4, shuffle=True, **options):
+    data = torch.utils.data.TensorDataset(torch.arange(count))
+    return build_dataloader(data, size, shuffle=shuffle, world_size=2, **options)
+
+
+@pytest.mark.parametrize(('policy', 'name'), [
+    (AutoMix(), 'AutoMix'), (RegMixup(AutoMix(), join=False), 'AutoMix'), (LUMix(AutoMix()), 'AutoMix'),
+    (RandomChoice([RecursiveMix()]), 'RandomChoice'), (RegMixup(RandomChoice([RecursiveMix()])), 'RandomChoice'),
+])  # fmt: skip
+def test_a_last_batch_of_one_is_refused_with_what_it_leaves_untrained(policy, name):
+    model = wrapped(policy)
+    match = f'{name} has parts .*one sample .9 samples of a process in batches of 4.*drop_last=True or another batch'
+    for count in (17, 18):  # the order is lengthened, so that both processes have 9
+        with pytest.raises(InputError, match=match):
+            check_last_batch(loader(count), model)
+    with pytest.raises(InputError, match=match):
+        check_last_batch(loader(18, repeats=3), model)
+    for last in (loader(16), loader(19), loader(17, drop_last=True), loader(17, infinite=True)):
+        assert check_last_batch(last, model) is last
+    check_last_batch(loader(17), wrapped(policy, find_unused_parameters=True))
+    for one in (loader(8, 1, drop_last=True), loader(8, 1, infinite=True)):
+        with pytest.raises(InputError, match='set train_dataloader.batch_size above 1'):
+            check_last_batch(one, model)
+
+
+def test_a_last_batch_of_one_is_fine_where_nothing_waits_for_it():
+    """Nothing is learned, a history or a bank is mixed in, or the run is of one process."""
+    for policy in (Mixup(), RegMixup(), RecursiveMix(), RegMixup(RecursiveMix())):
+        check_last_batch(loader(17), wrapped(policy))
+    dataset = torch.utils.data.TensorDataset(torch.arange(17))
+    dataset.labels = torch.arange(17) % 2
+    with_bank = build_dataloader(dataset, 4, shuffle=True, world_size=2, bank={'weights': 'uniform'})
+    check_last_batch(with_bank, wrapped(AutoMix()))
+    check_last_batch(loader(17), torch.nn.ModuleDict({'policy': AutoMix()}))
+
+
+def test_the_runner_refuses_a_last_batch_of_one_before_the_first_step():
+    run = SimpleNamespace(model=wrapped(AutoMix()), _loader=lambda part, infinite: loader(17))
+    with pytest.raises(InputError, match='AutoMix has parts'):
+        Runner.build_train_loop(run, {'type': 'EpochLoop', 'max_epochs': 1})

@@ -159,6 +159,18 @@ def test_a_choice_with_a_learned_member_needs_the_flag_of_distributed_training(a
     assert done.returncode == 0, done.stderr[-6000:]
 
 
+@pytest.mark.slow
+def test_a_last_batch_of_one_is_refused_in_a_distributed_run(automix_file, tmp_path, launch):
+    text = automix_file.read_text() + 'train_dataloader = dict(batch_size=13)\n'  # 80 images: 40 for each process
+    automix_file.write_text(text)
+    refused = launch(automix_file, tmp_path / 'refused')
+    assert refused.returncode != 0
+    assert 'has one sample (40 samples of a process in batches of 13): set train_dataloader.drop_last' in refused.stderr
+    automix_file.write_text(text.replace('=13', '=13, drop_last=True'))
+    done = launch(automix_file, tmp_path / 'work')
+    assert done.returncode == 0, done.stderr[-6000:]
+
+
 @pytest.mark.parametrize(
     ('policy', 'message'),
     [

@@ -9,7 +9,7 @@ from torch import nn
 
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier, SoftCrossEntropy, Student, TimmBackbone, TorchvisionBackbone
-from openmixup.models.attention import attention_module
+from openmixup.models.attention import attention_module, check_attention
 from openmixup.models.probe import Probe
 from openmixup.policies import Mixture
 
@@ -224,6 +224,22 @@ def test_other_networks_have_no_attention_to_read(model):
     with torch.device('meta'):
         assert attention_module(TimmBackbone(model)) is None
     assert timm.is_model(model)
+
+
+@pytest.mark.parametrize('model', ['vit_wee_patch16_reg1_gap_256', 'vit_little_patch16_reg4_gap_256'])
+def test_registers_are_no_class_token(model):
+    with torch.device('meta'):
+        backbone = TimmBackbone(model)
+    assert backbone.prefix_tokens == {'wee': 1, 'little': 4}[model.split('_')[1]]
+    assert attention_module(backbone) is None
+    with pytest.raises(InputError, match='use a ViT or DeiT with a class token'):
+        check_attention(backbone, 'TransMix')
+
+
+def test_a_class_token_is_found_wherever_timm_keeps_it():
+    with torch.device('meta'):
+        for model in ('deit_tiny_distilled_patch16_224', 'naflexvit_base_patch16_radio_v3'):
+            assert attention_module(TimmBackbone(model)) is not None
 
 
 def test_under_autocast_the_attention_is_a_softmax_in_float32():

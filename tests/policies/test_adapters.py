@@ -86,6 +86,12 @@ def test_mixup_enabled_switches_off_as_in_timm():
     ({'cutmix_minmax': (0.2, 0.8)}, 'cutmix_minmax'),
     ({'mixup_alpha': 0.0}, 'above 0'),
     ({'prob': 1.5}, 'prob=1.5'),
+    ({'prob': 'a'}, "prob='a'"),
+    ({'switch_prob': None}, 'switch_prob=None'),
+    ({'label_smoothing': float('nan')}, 'label_smoothing=nan'),
+    ({'mixup_alpha': None}, 'mixup_alpha=None.: expected a number, 0 for no Mixup'),
+    ({'cutmix_alpha': '1'}, "cutmix_alpha='1'.: expected a number, 0 for no CutMix"),
+    ({'mixup_alpha': float('nan')}, 'mixup_alpha=nan'),
 ])  # fmt: skip
 def test_what_is_not_offered_is_refused(options, match):
     with pytest.raises(InputError, match=match):
@@ -149,6 +155,12 @@ def test_workers_that_stay_are_told_the_epoch(start):
     collate.set_epoch(1)
     assert collate.epoch == 1
     assert all(target.max(1).values.lt(1).all() for _, target in batches)
+
+
+@pytest.mark.parametrize('policy', ['Mixup', {'type': 'Mixup'}, Mixup, None])
+def test_collate_refuses_what_is_no_policy(policy):
+    with pytest.raises(InputError, match=r'expected a mixing policy, such as Mixup\(\)'):
+        MixCollate(policy, 5)
 
 
 def test_collate_refuses_what_has_no_labels():

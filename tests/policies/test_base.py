@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
-from openmixup.policies import Batch, Context, CutMix, MaskPolicy, Mixup
+from openmixup.errors import InputError
+from openmixup.policies import Batch, Context, CutMix, KMixup, MaskPolicy, Mixup, RandomChoice
 
 IMAGES = torch.randn(5, 2, 6, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(5)
@@ -61,6 +63,33 @@ def test_gradients_reach_masks_donors_and_images(per):
     policy.mix(images, LABELS).inputs.square().sum().backward()
     assert all(p.grad is not None and p.grad != 0 for p in policy.parameters())
     assert images.grad is not None
+
+
+@pytest.mark.parametrize('rows', [1, 5])
+def test_a_measured_weight_has_no_gradient_however_the_mask_has_one(rows):
+    """On all devices alike: a label is no way around the loss of the mask."""
+
+    class Learned(MaskPolicy):
+        def mask(self, batch, partner, lam, ctx):
+            return torch.full((rows, 6, 8), 0.25, requires_grad=True)
+
+    view = Learned().mix(IMAGES, LABELS)
+    assert view.inputs.requires_grad
+    assert not view.mixture.weight.requires_grad
+    torch.testing.assert_close(view.mixture.weight, torch.tensor([[0.25, 0.75]]).expand(5, 2))
+
+
+@pytest.mark.parametrize('policy', [Mixup(), CutMix(), CutMix(per='sample'), KMixup(), RandomChoice()], ids=repr)
+def test_an_empty_batch_stays_empty(policy):
+    view = policy.mix(IMAGES[:0], LABELS[:0])
+    assert view.inputs.shape == (0, 2, 6, 8)
+    assert view.mixture.soft(LABELS[:0], 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize('rng', [5, np.random.default_rng(0), torch.Generator])
+def test_what_is_no_generator_is_refused(rng):
+    with pytest.raises(InputError, match=r'expected a torch.Generator of the CPU, as torch.Generator\(\)'):
+        CutMix().mix(IMAGES, LABELS, rng=rng)
 
 
 def test_no_two_policies_or_calls_draw_the_same():

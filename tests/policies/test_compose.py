@@ -141,6 +141,19 @@ def test_eval_mode_reaches_the_members():
     ({'epochs': [(0, 1)]}, '1 epochs for 2 policies'),
     ({'epochs': [(0, 1), (3, 3)]}, '0 <= first < end'),
     ({'policies': ['Mixup']}, 'given as dict'),
+    ({'policies': 5}, 'policies=5.: expected a list of policies'),
+    ({'policies': {'type': 'Mixup'}}, 'expected a list of policies'),
+    ({'policies': 'Mixup'}, 'expected a list of policies'),
+    ({'probs': 0.5}, 'probs=0.5.: expected numbers'),
+    ({'probs': ['a', 'b']}, 'expected numbers of at least 0 that sum to 1'),
+    ({'probs': ['0.5', '0.5']}, 'expected numbers of at least 0 that sum to 1'),
+    ({'probs': [True, False]}, 'expected numbers of at least 0 that sum to 1'),
+    ({'epochs': 5}, 'epochs=5.: expected a list of'),
+    ({'epochs': [4, 8]}, r'has 4: expected \(first, end\) with 0 <= first < end'),
+    ({'epochs': [(0, 1, 2), (0, None)]}, '0 <= first < end'),
+    ({'epochs': [('0', None), (0, None)]}, '0 <= first < end'),
+    ({'epochs': [(0, 'a'), (0, None)]}, '0 <= first < end'),
+    ({'epochs': ['04', '48']}, '0 <= first < end'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):

@@ -50,7 +50,7 @@ def test_an_image_that_meets_itself_is_kept():
 @pytest.mark.parametrize(('options', 'match'), [
     ({'alpha': 0}, 'alpha=0'), ({'alpha': -1.0}, 'alpha=-1.0'), ({'alpha': True}, 'alpha=True'),
     ({'alpha': '1'}, "alpha='1'"), ({'alpha': float('nan')}, 'alpha=nan'), ({'per': 'pixel'}, "per='pixel'"),
-    ({'pairing': 'random'}, "pairing='random'"),
+    ({'pairing': 'random'}, "pairing='random'"), ({'pairing': ['flip']}, r"pairing=\['flip'\]"),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):

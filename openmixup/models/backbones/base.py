@@ -26,7 +26,8 @@ class Backbone(nn.Module):
         num_features: length of the vectors that :meth:`pool` gives, which is the input width of a head.
         stages: dotted names of the sub-modules (for ``get_submodule``) whose outputs are the hidden stages, in the
             order in which they run; the stem is none of them.
-        prefix_tokens: tokens before those of the patches, of a network on tokens; the first one is the class token.
+        prefix_tokens: tokens before those of the patches, of a network on tokens.
+        class_token: whether the first of these is a class token; registers alone are none.
         image_size: (H, W) that the network is made for; None: any.
         expected_channels: channels of the stages where they are known beforehand; they tell (N, C, H, W) from
             (N, H, W, C).
@@ -35,6 +36,7 @@ class Backbone(nn.Module):
     num_features: int
     stages: tuple[str, ...]
     prefix_tokens: int = 0
+    class_token: bool = True
     image_size: tuple[int, int] | None = None
     expected_channels: tuple[int, ...] = ()
     _shapes: tuple[tuple[torch.Size, ...], torch.Size] | None = None

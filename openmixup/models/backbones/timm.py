@@ -101,6 +101,7 @@ class TimmBackbone(Backbone):
         self.stages = tuple(f'net.{name}' for name in found)
         self.expected_channels = tuple(found.values())
         self.prefix_tokens = int(getattr(self.net, 'num_prefix_tokens', None) or 0)
+        self.class_token = any('cls_token' in name for name, _ in self.net.named_parameters())
         size = getattr(getattr(self.net, 'patch_embed', None), 'img_size', None)
         self.image_size = None if size is None else (int(size[0]), int(size[1]))
 

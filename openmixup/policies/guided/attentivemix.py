@@ -102,6 +102,11 @@ class AttentiveMix(MaskPolicy):
         """Its own teacher, if it has one."""
         return {} if self.teacher is None else {'attentive': dict(self.teacher)}
 
+    @property
+    def lam_beta(self) -> tuple[float, float] | None:
+        """Both alpha, or alpha and 8; None for the law 'fixed'."""
+        return {'beta': super().lam_beta, 'beta8': (self.alpha, 8.0), 'fixed': None}[self.lam_law]
+
     def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
         """(count,) float64 on the CPU, share of the cells to keep; not used by the law 'fixed'."""
         if self.lam_law != 'beta8':
@@ -138,7 +143,8 @@ class AttentiveMix(MaskPolicy):
         if wanted in (None, height):
             return images
         size = (wanted, max(1, round(width * wanted / height)))
-        return F.interpolate(images, size=size, mode='bilinear', antialias=wanted < height)
+        wide = images.to(torch.promote_types(images.dtype, torch.float32))  # CPUs shrink no half precision
+        return F.interpolate(wide, size=size, mode='bilinear', antialias=wanted < height).to(images.dtype)
 
     def _kept(self, cells: int, lam: Tensor) -> Tensor:
         """(b, cells) float32 on the CPU: 1 for the ranks that are kept, best first, then 0."""

@@ -21,7 +21,7 @@ class KMixup(MixPolicy):
 
     Named in the Mixup paper, which (from memory) found no further gain over two images; AdAutoMix trains on such blends
     of three. The K images of a sample are itself and K - 1 different others; a batch of fewer than K images is blended
-    as a whole.
+    as a whole, as if K were their number.
 
     Args:
         alpha: weights ~ Dirichlet(alpha, ..., alpha), above 0; the own weight alone is Beta(alpha, (K - 1) alpha).
@@ -52,7 +52,8 @@ class KMixup(MixPolicy):
         order = torch.randperm(size, generator=ctx.rng)
         place = torch.empty_like(order).index_copy_(0, order, torch.arange(size))
         index = order[(place[:, None] + torch.arange(count)) % size]  # the sample, then those behind it in the order
-        own = self.draw_lam(size if self.per == 'sample' else 1, ctx.rng)
+        rows = size if self.per == 'sample' else 1
+        own = self.draw_lam(rows, ctx.rng) if count == self.k else self._own(rows, count, ctx.rng)
         weight = self._weights(own, count, ctx.rng).float().expand(size, count)
         mixture = Mixture(*to_device(images.device, index, weight.contiguous()))
         view = View(
@@ -64,8 +65,14 @@ class KMixup(MixPolicy):
 
     def draw_lam(self, count: int, rng: torch.Generator) -> Tensor:
         """(count,) float64 on the CPU, weight of the own image, from Beta(alpha, (K - 1) alpha)."""
+        return self._own(count, self.k, rng)
+
+    def _own(self, count: int, images: int, rng: torch.Generator) -> Tensor:
+        """(count,) float64, weight of the own image among ``images``; 1 if it is the only one."""
+        if images == 1:
+            return torch.ones(count, dtype=torch.float64)
         alpha = float(self.alpha)
-        law = torch.tensor([alpha, (self.k - 1) * alpha], dtype=torch.float64).expand(count, 2)
+        law = torch.tensor([alpha, (images - 1) * alpha], dtype=torch.float64).expand(count, 2)
         return torch._sample_dirichlet(law.contiguous(), generator=rng)[:, 0]
 
     def _weights(self, own: Tensor, count: int, rng: torch.Generator) -> Tensor:

@@ -28,6 +28,11 @@ class TransMix(WrapPolicy):
     attention is that of the pass which is trained, without gradient. Pairs stay as they are. Images whose sources are
     blended evenly, such as Mixup's, keep their weights, and so does what is mixed in a hidden stage.
 
+    The network must have a class token. If its vector is the mean of the patches all the same (``global_pool='avg'``),
+    the loss does not see what the class token gathers in the last block: that row of the attention changes with the
+    weights that it shares with the patches, but nothing teaches it to look at what decides. Prefer
+    ``global_pool='token'`` there.
+
     The published recipe for DeiT is ``RandomChoice`` of ``Mixup(alpha=0.8)`` and ``TransMix`` around
     ``CutMix(alpha=1.0)`` with probabilities 0.2 and 0.8; the authors pair by reversing the batch (``pairing='flip'``).
 

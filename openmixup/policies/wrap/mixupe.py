@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import MixPolicy
+from openmixup.policies.base import MixPolicy, PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Plan, View
 from openmixup.policies.wrap.base import WrapPolicy, add_loss
@@ -41,8 +42,8 @@ class MixupE(WrapPolicy):
 
     The authors' signs contradict each other: for a network that is linear in x, and m = 0, 'jvp' and 'fast' have the
     same q, but one adds it and the other subtracts it. ``sign`` overrides it. The 'jvp' variants differentiate twice,
-    which compiled networks cannot. Put rules for labels (LUMix) inside MixupE, not around it, so that L is what is
-    learned.
+    which compiled networks cannot; attention is not fused in their passes of the clean batch. Put rules for labels
+    (LUMix) inside MixupE, not around it, so that L is what is learned.
 
     Deviations: p - y is taken from the learner's own loss, so that label smoothing and multi-label losses work; the
     mean image is not computed by a pass over the data. As in the authors' code, the clean pass moves the running
@@ -59,7 +60,7 @@ class MixupE(WrapPolicy):
         sign: +1 or -1; None: that of the table.
         mean_image: m of the 'jvp' variants: 'batch', the mean of the batch, an estimate of the mean image, or 'zero',
             about right for images whose channel means were subtracted.
-        constant: c; None: computed from the inner policy's alpha.
+        constant: c; None: computed from the alpha of an inner policy that draws lam from Beta(alpha, alpha).
     """
 
     paper = 'https://arxiv.org/abs/2212.13381'
@@ -77,7 +78,7 @@ class MixupE(WrapPolicy):
         constant: float | None = None,
     ) -> None:
         super().__init__(policy)
-        if variant not in SIGNS:
+        if variant not in tuple(SIGNS):
             hint = did_you_mean(variant, SIGNS)
             raise InputError(f'MixupE(variant={variant!r}) is unknown{hint}: expected one of {", ".join(SIGNS)}.')
         if mean_image not in MEAN_IMAGES:
@@ -87,12 +88,13 @@ class MixupE(WrapPolicy):
         for name, value in (('eta', eta), ('threshold', threshold)):
             if not _is_number(value):
                 raise InputError(f'MixupE({name}={value!r}): expected a number.')
-        if eta < 0:
+        if not 0 <= eta < math.inf:
             raise InputError(f'MixupE(eta={eta!r}): expected a number of at least 0; to turn the term use sign.')
-        if not _is_number(constant) and (constant is not None or not _is_number(getattr(self.policy, 'alpha', None))):
+        given = _is_number(constant) and constant not in (math.inf, -math.inf)
+        if not given and (constant is not None or _alpha_of(self.policy) is None):
             raise InputError(
                 f'MixupE(constant={constant!r}) around {type(self.policy).__name__}: expected a number, or None for an '
-                'inner policy with an alpha; give alpha / (2 * alpha + 1), such as 0.33.'
+                'inner policy with lam from Beta(alpha, alpha); give alpha / (2 * alpha + 1), such as 0.33.'
             )
         self.eta, self.variant, self.threshold = eta, variant, threshold
         self.sign, self.mean_image, self.constant = sign, mean_image, constant
@@ -102,7 +104,8 @@ class MixupE(WrapPolicy):
         """Weight of R beside eta: by default one minus the mean of Beta(alpha + 1, alpha)."""
         if self.constant is not None:
             return self.constant
-        alpha: Any = self.policy.alpha
+        alpha = _alpha_of(self.policy)
+        assert alpha is not None
         return alpha / (2 * alpha + 1)
 
     def added(self, inner: Plan, ctx: Context) -> tuple[View, ...]:  # noqa: ARG002
@@ -146,6 +149,12 @@ class MixupE(WrapPolicy):
         if self.variant == 'jvp_abs':
             return q.abs()
         return q if self.variant == 'fast_nothreshold' else q * (q.detach() < self.threshold).to(q.dtype)
+
+
+def _alpha_of(policy: MixPolicy) -> float | None:
+    """The alpha of a policy that draws lam from Beta(alpha, alpha); None of another."""
+    law = policy.lam_beta if isinstance(policy, PairPolicy) else None
+    return law[0] if law is not None and law[0] == law[1] else None
 
 
 def _is_number(value: Any) -> bool:

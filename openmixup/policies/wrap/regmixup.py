@@ -21,7 +21,8 @@ REDUCTIONS = {'sum': 1.0, 'concat_mean': 0.5}
 class RegMixup(WrapPolicy):
     """Learn the clean batch, and a mixed one beside it as a regulariser: loss = clean + eta * mixed.
 
-    Auxiliary losses of the inner policy belong to the mixed part and are weighted alike. A step costs two passes.
+    Auxiliary losses of the inner policy belong to the mixed part and are weighted alike. A step costs two passes. Where
+    the inner policy leaves the batch as it is, there is the clean part only: as the inner policy has it, in one pass.
 
     Args:
         policy: what makes the mixed view; the paper blends by Mixup with a large alpha (20 on CIFAR-10, 10 on CIFAR-100
@@ -30,7 +31,7 @@ class RegMixup(WrapPolicy):
         reduction: 'sum' as in the formula above; 'concat_mean' halves both parts, which is the mean over the doubled
             batch that the authors' code takes, and halves the effective learning rate.
         join: both views in one pass, so that BatchNorm sees clean and mixed images together, as in the authors' code;
-            not for policies that change hidden stages or the size of the images.
+            not for policies that change hidden stages or the size of the images, or have heads of their own.
     """
 
     paper = 'https://arxiv.org/abs/2206.14502'
@@ -46,8 +47,15 @@ class RegMixup(WrapPolicy):
         super().__init__(policy)
         if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta < float('inf'):
             raise InputError(f'RegMixup(eta={eta!r}): expected a number of at least 0, the weight of the mixed part.')
-        if reduction not in REDUCTIONS:
+        if reduction not in tuple(REDUCTIONS):
             raise InputError(f'RegMixup(reduction={reduction!r}): expected one of {", ".join(REDUCTIONS)}.')
+        if not isinstance(join, bool):
+            raise InputError(f'RegMixup(join={join!r}): expected True or False.')
+        if join and self.policy.heads:
+            raise InputError(
+                f'RegMixup(join=True) runs clean and mixed images in one pass by one head, but '
+                f'{type(self.policy).__name__} has heads of its own ({", ".join(self.policy.heads)}): give join=False.'
+            )
         if join and 'tap' in self.policy.needs:
             raise InputError(
                 f'RegMixup(join=True) runs clean and mixed images in one pass, but {type(self.policy).__name__} '
@@ -69,12 +77,21 @@ class RegMixup(WrapPolicy):
         return replace(plan, join=True)
 
     def kept(self, inner: Plan) -> Plan:
-        """The inner views and losses with their weight."""
-        scale = self.eta * REDUCTIONS[self.reduction]
+        """The inner views and losses with their weight: that of the mixed part, or of the clean part if unmixed."""
+        scale = REDUCTIONS[self.reduction] * (1.0 if is_unmixed(inner) else self.eta)
         views = tuple(replace(view, share=view.share * scale) for view in inner.views)
         losses = {name: term * scale for name, term in inner.losses.items()}
         return replace(self.around(inner), views=views, losses=losses)
 
     def added(self, inner: Plan, ctx: Context) -> tuple[View, ...]:  # noqa: ARG002
-        """The clean batch, with the labels that the inner policy left the sources."""
+        """The clean batch, with the labels that the inner policy left the sources, unless that is the inner view."""
+        if is_unmixed(inner):
+            return ()
         return (replace(self.unmixed(inner.batch).views[0], share=REDUCTIONS[self.reduction]),)
+
+
+def is_unmixed(plan: Plan) -> bool:
+    """Whether all that ``plan`` trains by is the batch as it is, by the head that learns it."""
+    trained = [view for view in plan.views if view.share != 0]
+    as_it_is = all(view.inputs is plan.batch.images and view.tap is None and view.head == 'main' for view in trained)
+    return bool(trained) and as_it_is

@@ -8,7 +8,7 @@ from openmixup.errors import InputError
 from openmixup.models import MixClassifier, TimmBackbone
 from openmixup.policies import Batch, Context
 from openmixup.policies.guided.attentivemix import AttentiveMix
-from openmixup.testing import count_operators
+from openmixup.testing import check_policy, count_operators
 
 RESNET = {'type': 'TimmBackbone', 'model': 'resnet10t', 'stem': 'cifar'}
 OWN = {'type': 'TimmBackbone', 'model': 'resnet10t'}
@@ -111,6 +111,19 @@ def test_laws_of_lam(law, mean, variance):
     assert lam.dtype == torch.float64
     assert float(lam.mean()) == pytest.approx(mean, abs=5 * (variance / 20_000) ** 0.5)
     assert float(lam.var()) == pytest.approx(variance, rel=0.1)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'lam_law': 'beta8'}, 'not run: lam is drawn from Beta(2.0, 8.0), not from Beta(alpha, alpha)'),
+    ({'lam_law': 'fixed'}, 'not run: it uses no lam'),
+    ({'lam_law': 'fixed', 'top_k': 30}, 'not run: it uses no lam'),
+])  # fmt: skip
+def test_other_laws_and_many_cells_are_blamed_for_nothing(options, message):
+    """The law of Beta(alpha, alpha) is not asked of others, and the checks bring a teacher of more cells if need be."""
+    results = {result.name: result.message for result in check_policy(AttentiveMix(**options), raise_on_failure=True)}
+    assert results['lam_follows_its_law'] == message
+    assert results['weights_follow_lam'] == ('' if options['lam_law'] == 'beta8' else message)
+    assert results['mixes_at_its_rate'] == results['label_equals_pixels'] == ''
 
 
 def test_numbers_of_cells_by_batch_and_by_sample():
@@ -266,6 +279,18 @@ def test_half_precision_keeps_the_same_cells(dtype):
     assert half.inputs.dtype == dtype
     assert torch.equal(half.masks.float(), plain.masks)
     torch.testing.assert_close(half.mixture.weight, plain.mixture.weight)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize('feat_size', [16, 48])
+def test_images_of_any_type_are_resized_for_the_teacher(dtype, feat_size):
+    images = noise(2, 3, 32, 32)
+    policy = AttentiveMix(feat_size=feat_size)
+    seen = policy.prepared(images.to(dtype), Context())
+    assert seen.dtype == dtype
+    torch.testing.assert_close(seen.float(), policy.prepared(images, Context()), rtol=0.02, atol=0.02)
+    double = images.double() + 1e-9  # less than a step of float32
+    assert not torch.equal(policy.prepared(double, Context()), policy.prepared(images.double(), Context()))
 
 
 @pytest.mark.parametrize('own', [False, True])

@@ -295,6 +295,8 @@ def test_coins_are_shared_by_ranks_independent_and_nothing_is_drawn_without_them
     ({'transport': {'t_eps': -0.1}}, 'from 0 to 100'), ({'transport': {'size': 4}}, 't_size'),
     ({'clean_lam': -1}, 'clean_lam=-1'), ({'clean_lam': (1, 2, 3)}, 'weight, epochs'),
     ({'clean_lam': '11'}, "clean_lam='11'"), ({'adversarial': {'prob': 2}}, 'from 0 to 1'),
+    ({'energy': {'neigh_size': float('inf')}}, 'neigh_size=inf'), ({'energy': {'beta': float('inf')}}, 'beta=inf'),
+    ({'energy': {'eta': float('inf')}}, 'eta=inf'), ({'clean_lam': float('inf')}, 'clean_lam=inf'),
     ({'adversarial': {'eps': 300}}, 'from 0 to 255'), ({'pairing': 'none'}, 'pairing'), ({'alpha': 0}, 'alpha=0'),
 ])  # fmt: skip
 def test_wrong_arguments_are_one_sentence(arguments, message):

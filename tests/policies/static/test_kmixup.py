@@ -66,6 +66,27 @@ def test_a_small_batch_is_blended_as_a_whole():
     torch.testing.assert_close(mixture.weight.sum(1), torch.ones(3))
 
 
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+@pytest.mark.parametrize(('alpha', 'size'), [(1.0, 2), (0.5, 3), (2.0, 4)])
+def test_a_small_batch_follows_the_dirichlet_law_of_its_own_size(alpha, size, per):
+    """All sources alike: Beta(alpha, (size - 1) alpha) for the own image too, not with the K = 8 that was asked for."""
+    count = 4000
+    weight = torch.stack([mixture.weight[0].double() for mixture in drawn(KMixup(alpha, 8, per), count, size)])
+    variance = (size - 1) / (size**2 * (size * alpha + 1))
+    assert weight.mean(0).tolist() == pytest.approx([1 / size] * size, abs=5 * (variance / count) ** 0.5)
+    assert weight.var(0).tolist() == pytest.approx([variance] * size, rel=0.15)
+
+
+def test_an_empty_batch_stays_empty_and_one_image_with_a_bank_stays_whole():
+    view = KMixup().mix(IMAGES[:0], LABELS[:0])
+    assert view.inputs.shape == (0, 3, 4, 5)
+    assert view.mixture.soft(LABELS[:0], 7).shape == (0, 7)
+    for per in ('batch', 'sample'):
+        batch = Batch(IMAGES[:1], LABELS[:1], Batch(IMAGES[1:], LABELS[1:]))
+        mixture = KMixup(per=per)(batch, Context()).views[0].mixture
+        assert mixture.weight.tolist() == [[1.0]]
+
+
 def test_one_draw_a_batch_or_one_a_sample():
     assert all(bool((m.weight == m.weight[0]).all()) for m in drawn(KMixup(), 20))
     assert all(len(m.weight[:, 1].unique()) == 7 for m in drawn(KMixup(per='sample'), 20))

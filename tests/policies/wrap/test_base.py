@@ -64,7 +64,7 @@ class Everything(Mixup):
 
 def test_questions_go_to_the_inner_policy():
     inner = Everything()
-    policy = RegMixup(RegMixup(inner), join=False)
+    policy = RegMixup(RegMixup(inner, join=False), join=False)
     assert policy.needs == ('cam', 'pixels')
     assert LUMix(inner).needs == ('cam', 'pixels', 'logits')
     assert policy.heads == ('other',)

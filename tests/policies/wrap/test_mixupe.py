@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,19 @@ from torch import nn
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.models.losses import BinaryCrossEntropy, SoftCrossEntropy
-from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice
+from openmixup.policies import (
+    CMO,
+    AttentiveMix,
+    Batch,
+    Context,
+    CutMix,
+    KMixup,
+    ManifoldMix,
+    Mixup,
+    RandomChoice,
+    RecursiveMix,
+    SaliencyMix,
+)
 from openmixup.policies.wrap.lumix import LUMix
 from openmixup.policies.wrap.mixupe import SIGNS, MixupE
 
@@ -60,6 +74,16 @@ def test_constant(alpha):
     assert MixupE(Mixup(1.0)).c == pytest.approx(1 / 3)
     assert MixupE().c == pytest.approx(2 / 5)
     assert MixupE(constant=0.25).c == 0.25
+
+
+def test_alpha_counts_only_where_lam_is_drawn_by_it():
+    for inner in (CutMix(0.2), SaliencyMix(0.2), ManifoldMix(0.2), AttentiveMix(0.2), CMO(0.2)):
+        assert MixupE(inner).c == pytest.approx(1 / 7)
+    others = [AttentiveMix(0.2, lam_law=law) for law in ('beta8', 'fixed')]
+    for inner in (*others, KMixup(0.2), KMixup(k=2), RecursiveMix(0.2), LUMix(), RandomChoice()):
+        with pytest.raises(InputError, match=f'around {type(inner).__name__}: expected a number, or None for an inner'):
+            MixupE(inner)
+        assert MixupE(inner, constant=0.3).c == 0.3
 
 
 @pytest.mark.parametrize('variant', VARIANTS)
@@ -219,6 +243,26 @@ def test_trains_in_the_learner_with_one_backward_pass(variant):
     assert any(float((ours - theirs.grad).abs().max()) > 1e-4 for ours, theirs in pairs)
 
 
+@pytest.mark.parametrize('variant', ['jvp', 'jvp_abs'])
+def test_a_transformer_is_differentiated_twice(variant):
+    """Fused attention has no second derivative; the passes that need it compute the same without."""
+    options = {'img_size': 16, 'patch_size': 8, 'depth': 2, 'embed_dim': 64, 'num_heads': 4}
+    backbone = {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': options}
+    torch.manual_seed(0)
+    head = {'type': 'LinearHead', 'num_classes': 5}
+    model = MixClassifier(backbone, head, MixupE(CutMix(), 10.0, variant, threshold=1e9)).eval()
+    model.policy.train()
+    images = torch.randn(6, 3, 16, 16)
+    plan, context = model.plan(images, LABELS)
+    mixed, clean = (output.logits for output in model.run_views(plan))
+    torch.testing.assert_close(mixed, model(plan.views[0].inputs))
+    torch.testing.assert_close(clean, model(images))
+    joined = dataclasses.replace(plan, join=True)
+    torch.testing.assert_close(torch.cat([o.logits for o in model.run_views(joined)]), torch.cat([mixed, clean]))
+    model.parse_losses(model(images, LABELS, mode='loss'))[0].backward()
+    assert all(bool(p.grad.isfinite().all()) for p in model.student.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize(('options', 'match'), [
     ({'variant': 'jpv'}, "did you mean 'jvp'"),
     ({'mean_image': 'data'}, "'batch' or 'zero'"),
@@ -227,6 +271,9 @@ def test_trains_in_the_learner_with_one_backward_pass(variant):
     ({'eta': float('nan')}, 'expected a number'),
     ({'threshold': None}, 'expected a number'),
     ({'constant': 'a'}, 'expected a number, or None'),
+    ({'constant': float('inf')}, 'constant=inf'),
+    ({'eta': float('inf')}, 'eta=inf'),
+    ({'variant': ['jvp']}, 'is unknown'),
     ({'policy': RandomChoice()}, 'around RandomChoice'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):

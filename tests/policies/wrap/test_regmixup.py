@@ -4,9 +4,10 @@ from torch.nn import functional
 
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.policies import Batch, Context, CutMix, Mixup, Plan, Tap, View
+from openmixup.policies import CMO, AutoMix, Batch, Context, CutMix, Mixup, Plan, RandomChoice, Tap, Vanilla, View
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.static.recursivemix import RecursiveMix
+from openmixup.policies.wrap.mixupe import MixupE
 from openmixup.policies.wrap.regmixup import RegMixup
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -122,6 +123,13 @@ class Taller(MixPolicy):
         return Plan(batch, (View(torch.cat([batch.images] * 2, 2), view.mixture),), self, {'extra': torch.tensor(2.0)})
 
 
+def test_heads_of_their_own_cannot_be_joined():
+    for policy in (AutoMix(), RandomChoice([AutoMix(), Mixup()])):
+        with pytest.raises(InputError, match=r'has heads of its own \(mix\): give join=False'):
+            RegMixup(policy)
+    assert RegMixup(AutoMix(), join=False).heads == ('mix',)
+
+
 def test_what_cannot_be_joined_is_refused():
     with pytest.raises(InputError, match='Tapped changes a hidden stage of its own view only: give join=False'):
         RegMixup(Tapped())
@@ -132,6 +140,47 @@ def test_what_cannot_be_joined_is_refused():
         plan = RegMixup(policy, join=False)(Batch(IMAGES, LABELS), Context())
         assert len(plan.views) == 2
         assert not plan.join
+
+
+UNMIXED = {
+    'one image': (Mixup(), 1),
+    'a member': (RandomChoice([Vanilla()]), 6),
+    'outside its window': (CMO(window=(3, None)), 6),
+    'outside its epochs': (RandomChoice([Mixup()], epochs=[(3, None)]), 6),
+    'before there is a history': (RecursiveMix(), 6),
+}
+
+
+@pytest.mark.parametrize('join', [True, False])
+@pytest.mark.parametrize('reduction', ['sum', 'concat_mean'])
+@pytest.mark.parametrize('name', UNMIXED)
+def test_an_unmixed_batch_is_learned_once(name, reduction, join):
+    inner, size = UNMIXED[name]
+    model = fixed(learner(RegMixup(inner, 0.5, reduction, join)))
+    bank = Batch(IMAGES, LABELS) if 'bank' in inner.needs else None
+    model.policy.load_rank_state({})
+    plan, context = model.plan(IMAGES[:size], LABELS[:size], bank)
+    assert len(plan.views) == 1
+    outputs = model.run_views(plan)
+    plan = model.policy.finish(plan, outputs, context)
+    share = 1.0 if reduction == 'sum' else 0.5
+    assert [view.share for view in plan.views] == [share]
+    assert plan.views[0].inputs.data_ptr() == IMAGES.data_ptr()
+    model.policy.load_rank_state({})
+    losses = model.loss(IMAGES[:size], LABELS[:size], bank)
+    clean = functional.cross_entropy(model(IMAGES[:size]), LABELS[:size])
+    torch.testing.assert_close(model.parse_losses(losses)[0], share * clean)
+
+
+def test_an_unmixed_batch_is_learned_as_the_inner_policy_would():
+    """MixupE has a term of the clean batch, which it keeps."""
+    losses = [
+        fixed(learner(policy)).loss(IMAGES[:1], LABELS[:1])
+        for policy in (MixupE(eta=3.0), RegMixup(MixupE(eta=3.0), 0.5))
+    ]
+    assert losses[0].keys() == losses[1].keys()
+    for name, term in losses[0].items():
+        torch.testing.assert_close(term, losses[1][name])
 
 
 def test_losses_of_the_inner_policy_belong_to_the_mixed_part():
@@ -165,6 +214,8 @@ def test_the_clean_view_has_the_labels_that_the_inner_policy_left():
     ({'eta': True}, 'at least 0'),
     ({'eta': float('nan')}, 'at least 0'),
     ({'reduction': 'mean'}, 'sum, concat_mean'),
+    ({'join': 'yes'}, 'expected True or False'),
+    ({'reduction': ['sum']}, 'sum, concat_mean'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):
