@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmixup.errors import InputError
+from openmixup.engine.files import write_atomically
+from openmixup.errors import InputError, printable
+from openmixup.safe_load import load_plain, load_safetensors
 
 __all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
 
@@ -36,33 +37,18 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write atomically: a temporary file beside the target, flushed to the disk, then renamed.
-
-    A crash at any moment leaves the old file or the new one, never a part.
+    """Write the whole file or, after a crash at any moment, none of it.
 
     Args:
         content: nested dicts, lists and tuples of tensors, numbers, texts and None.
         path: the target, ``*.pth``.
     """
     plain = _plain(content, 'checkpoint')
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as stream:
-            torch.save(plain, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_atomically(path, lambda stream: torch.save(plain, stream))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors on the CPU.
+    """The content of a checkpoint, or of a published ``.safetensors`` file, with tensors on the CPU.
 
     Raises:
         InputError: no such file, a damaged file, or one that holds more than tensors and plain data.
@@ -71,9 +57,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f'checkpoint {path}: no such file.')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = load_safetensors(path) if path.suffix == '.safetensors' else load_plain(path)
     except Exception as error:  # torch raises many types for a damaged or a refused file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise InputError(
             f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is damaged or holds Python '
             'objects, which are never loaded.'
@@ -120,8 +106,8 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
 
     Args:
         learner: where they go.
-        path: a checkpoint file, or one that holds a state dict alone.
-        strict: every weight must be there and fit; False: what fits is taken.
+        path: a checkpoint file, one that holds a state dict alone, or a published file.
+        strict: every weight must be there and fit, of a published file those of the network; False: what fits is taken.
         log: called with one line on what was left out.
 
     Returns:
@@ -129,19 +115,23 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
     """
     content = read_checkpoint(path)
     state = content.get('state_dict', content)
+    state = {key: value for key, value in state.items() if isinstance(key, str)} if isinstance(state, dict) else {}
     own = learner.state_dict()
+    if Path(path).suffix == '.safetensors':  # neither the teacher nor what a policy has learned
+        own = {key: value for key, value in own.items() if key.startswith('student.')}
     fitting = {
         key: value for key, value in state.items()
         if key in own and isinstance(value, Tensor) and own[key].shape == value.shape
     }  # fmt: skip
     left_out = sorted((set(own) | set(state)) - set(fitting))
     if (strict and left_out) or not fitting:
-        names = ', '.join(left_out[:3]) + (' ...' if len(left_out) > 3 else '')
+        names = ', '.join(printable(name) for name in left_out[:3]) + (' ...' if len(left_out) > 3 else '')
         raise InputError(
             f'{path} does not fit the model: {len(left_out)} of {len(own)} entries are missing, unknown or of another '
             f'shape ({names}); use the config that it was trained with.'
         )
     learner.load_state_dict(fitting, strict=False)
     if left_out and log:
-        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({", ".join(left_out[:3])} ...)')
+        shown = ', '.join(printable(name) for name in left_out[:3])
+        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({shown} ...)')
     return list(fitting)

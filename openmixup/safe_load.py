@@ -1,0 +1,167 @@
+"""Reading weights of strangers: tensors and plain data come out, nothing in the file is run.
+
+Three doors lead here: checkpoints, published ``.safetensors`` files, and files of pretrained weights.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openmixup.errors import printable
+
+__all__ = [
+    'Refused', 'check_archive', 'is_archive', 'is_finite', 'load_plain', 'load_safetensors', 'plain', 'tensor_fault',
+]  # fmt: skip
+
+MOST_VALUES = 10_000_000
+DEEPEST = 100
+SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
+_LAST_WORD = re.compile(r'WeightsUnpickler error: *(.+)')
+_NAMED = re.compile(r'GLOBAL (\S+)')
+
+
+class Refused(ValueError):
+    """A file holds more than tensors and plain data, or would unpack to far more than its size."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether torch would read ``path`` as a zip archive, as it does with all that is written since torch 1.6."""
+    with path.open('rb') as stream:
+        return stream.read(4) == b'PK\x03\x04'
+
+
+def check_archive(path: Path) -> None:
+    """Refuse an archive that torch has not written: compressed or overlapping entries, or names that leave a folder.
+
+    torch stores entries as they are, so that together they are never larger than the file.
+
+    Raises:
+        Refused: such an entry.
+        zipfile.BadZipFile: no archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    names = [entry.filename for entry in entries]
+    for entry in entries:
+        name = printable(entry.filename)
+        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+            raise Refused(f'its entry {name} is compressed, to grow to {entry.file_size} bytes')
+        if entry.filename.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', entry.filename):
+            raise Refused(f'its entry {name} names a place outside of the archive')
+    if len(set(names)) < len(names):
+        raise Refused('two of its entries have the same name')
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise Refused('its entries overlap, to grow beyond the size of the file')
+
+
+def load_plain(path: Path) -> Any:
+    """What ``torch.save`` wrote, as tensors on the CPU and plain data in dicts, lists, tuples and sets.
+
+    Raises:
+        Refused: it holds anything else.
+        Exception: it is damaged; torch raises many kinds.
+    """
+    if is_archive(path):
+        check_archive(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about the age of the format
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own words begin with how to read the file nevertheless
+        text = str(error)
+        said = _LAST_WORD.search(text)
+        named = _NAMED.search(text)
+        if named:
+            raise Refused(f'it asks for {printable(named[1])}') from error
+        raise Refused(printable(said[1] if said else text.splitlines()[0], 160).rstrip('. ')) from error
+    except RuntimeError as error:
+        if 'TorchScript' in str(error):
+            raise Refused('it is a TorchScript program') from error
+        raise
+    return plain(content)
+
+
+def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value) -> Any:
+    """A copy of ``value`` without subclasses, attributes and endless references.
+
+    Args:
+        value: what was read.
+        convert: applied to each part first.
+
+    Raises:
+        Refused: an object that is neither a tensor nor plain data, or too many of them.
+    """
+    count = 0
+
+    def copied(value: Any, depth: int) -> Any:
+        nonlocal count
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise Refused(f'it unfolds to over {MOST_VALUES} values or {DEEPEST} levels')
+        value = convert(value)
+        if isinstance(value, Tensor):
+            fault = tensor_fault(value)
+            if fault:
+                raise Refused(fault)
+            return value.detach()
+        if type(value) in SCALARS:
+            return value
+        if isinstance(value, dict):
+            return {copied(key, depth + 1): copied(item, depth + 1) for key, item in dict.items(value)}
+        if isinstance(value, list | tuple | set):
+            return _container(value)(copied(item, depth + 1) for item in value)
+        raise Refused(f'it holds a {printable(type(value).__name__)}')
+
+    return copied(value, 0)
+
+
+def _container(value: Any) -> type:
+    return next(kind for kind in (list, tuple, set) if isinstance(value, kind))
+
+
+def tensor_fault(tensor: Tensor) -> str:
+    """Why a tensor cannot be a weight, or an empty string."""
+    if type(tensor) not in (Tensor, torch.nn.Parameter):
+        return f'it holds a {printable(type(tensor).__name__)}'
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != 'cpu':
+        return 'it holds a tensor that is sparse, quantized, nested or without values'
+    size = tensor.numel() * tensor.element_size()
+    if size > tensor.untyped_storage().nbytes():
+        return f'it holds a tensor that would grow from {tensor.untyped_storage().nbytes()} to {size} bytes'
+    return ''
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite."""
+    narrow = tensor.is_floating_point() and tensor.element_size() == 1  # torch cannot ask these types
+    return bool((tensor.float() if narrow else tensor).isfinite().all())
+
+
+def load_safetensors(path: Path) -> dict[str, Any]:
+    """The content of a published file: ``state_dict``, and in ``meta`` what it says of itself.
+
+    Files of others have no such texts, so that ``meta`` is then empty.
+
+    Raises:
+        Exception: no or a damaged file of this format.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, framework='pt', device='cpu') as stored:
+        texts = stored.metadata() or {}
+        state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (it is no dict)
+    meta: dict[str, Any] = {name: texts[name] for name in ('openmixup', 'branch') if name in texts}
+    for name in ('classes', 'image_shape', 'architecture'):
+        if name in texts:
+            meta[name] = json.loads(texts[name])
+    return {'state_dict': state, 'meta': meta}
