@@ -42,8 +42,11 @@ def _list_val(root: Path, wnids: list[str]) -> list[tuple[str, int]]:
     files = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         fields = line.split('\t')
-        if len(fields) < 2 or fields[1] not in labels:
-            raise InputError(f'{path}, line {number}: {line!r} is not `file<tab>wnid...` with a wnid of wnids.txt.')
+        if len(fields) < 2 or fields[1] not in labels or Path(fields[0]).name != fields[0]:
+            raise InputError(
+                f'{path}, line {number}: {line!r} is not `file<tab>wnid...` with a file of val/images and a wnid of '
+                'wnids.txt; unpack the archive tiny-imagenet-200 again.'
+            )
         files.append((f'val/images/{fields[0]}', labels[fields[1]]))
     if not files:
         raise InputError(f'{path} is empty; unpack the archive tiny-imagenet-200 again.')
