@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from openmixup.engine.files import write_atomically
 from openmixup.errors import InputError, printable
-from openmixup.safe_load import load_plain, load_safetensors
+from openmixup.reading import load_plain, load_safetensors
 
 __all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
 

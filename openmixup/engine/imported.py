@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from openmixup.engine.files import safetensors_bytes, write_atomically
-from openmixup.engine.foreign import read_foreign
 from openmixup.errors import InputError, did_you_mean, printable
-from openmixup.safe_load import load_plain
+from openmixup.reading import load_plain, read_foreign
 
 __all__ = ['import_weights']
 

@@ -10,10 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from openmixup.engine.checkpoint import read_checkpoint
-from openmixup.engine.pickle_names import foreign_names
 from openmixup.engine.published import data_of
 from openmixup.errors import InputError
-from openmixup.safe_load import is_finite
+from openmixup.reading import foreign_names, is_finite
 
 __all__ = ['Contents', 'inspect_checkpoint']
 

@@ -14,7 +14,7 @@ from openmixup.datasets.decode import MAX_PIXELS
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.files import safetensors_bytes, write_atomically
 from openmixup.errors import InputError, printable
-from openmixup.safe_load import is_finite
+from openmixup.reading import is_finite
 
 __all__ = ['BRANCHES', 'data_of', 'publish']
 

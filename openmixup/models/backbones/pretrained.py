@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError, printable
-from openmixup.safe_load import Refused, load_plain, load_safetensors
+from openmixup.reading import Refused, load_plain, load_safetensors
 
 __all__ = ['check_cached', 'load_pretrained', 'only_weights']
 

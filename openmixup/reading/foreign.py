@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError, printable
-from openmixup.safe_load import SCALARS, Refused, check_archive, is_archive, plain
+from openmixup.reading.archive import Refused, check_archive, is_archive
+from openmixup.reading.plain import SCALARS, plain
 
 __all__ = ['read_foreign']
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from openmixup.safe_load import check_archive, is_archive
+from openmixup.reading.archive import check_archive, is_archive
 
 __all__ = ['foreign_names', 'names_of']
 

@@ -1,7 +1,4 @@
-"""Reading weights of strangers: tensors and plain data come out, nothing in the file is run.
-
-Three doors lead here: checkpoints, published ``.safetensors`` files, and files of pretrained weights.
-"""
+"""What torch or safetensors wrote, as tensors and plain data."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import pickle
 import re
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,50 +14,15 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import printable
+from openmixup.reading.archive import Refused, check_archive, is_archive
+from openmixup.reading.names import foreign_names
 
-__all__ = [
-    'Refused', 'check_archive', 'is_archive', 'is_finite', 'load_plain', 'load_safetensors', 'plain', 'tensor_fault',
-]  # fmt: skip
+__all__ = ['SCALARS', 'is_finite', 'load_plain', 'load_safetensors', 'plain', 'tensor_fault']
 
 MOST_VALUES = 10_000_000
 DEEPEST = 100
 SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
 _LAST_WORD = re.compile(r'WeightsUnpickler error: *(.+)')
-_NAMED = re.compile(r'GLOBAL (\S+)')
-
-
-class Refused(ValueError):
-    """A file holds more than tensors and plain data, or would unpack to far more than its size."""
-
-
-def is_archive(path: Path) -> bool:
-    """Whether torch would read ``path`` as a zip archive, as it does with all that is written since torch 1.6."""
-    with path.open('rb') as stream:
-        return stream.read(4) == b'PK\x03\x04'
-
-
-def check_archive(path: Path) -> None:
-    """Refuse an archive that torch has not written: compressed or overlapping entries, or names that leave a folder.
-
-    torch stores entries as they are, so that together they are never larger than the file.
-
-    Raises:
-        Refused: such an entry.
-        zipfile.BadZipFile: no archive.
-    """
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    names = [entry.filename for entry in entries]
-    for entry in entries:
-        name = printable(entry.filename)
-        if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
-            raise Refused(f'its entry {name} is compressed, to grow to {entry.file_size} bytes')
-        if entry.filename.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', entry.filename):
-            raise Refused(f'its entry {name} names a place outside of the archive')
-    if len(set(names)) < len(names):
-        raise Refused('two of its entries have the same name')
-    if sum(entry.file_size for entry in entries) > path.stat().st_size:
-        raise Refused('its entries overlap, to grow beyond the size of the file')
 
 
 def load_plain(path: Path) -> Any:
@@ -77,18 +38,25 @@ def load_plain(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about the age of the format
             content = torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own words begin with how to read the file nevertheless
-        text = str(error)
-        said = _LAST_WORD.search(text)
-        named = _NAMED.search(text)
-        if named:
-            raise Refused(f'it asks for {printable(named[1])}') from error
-        raise Refused(printable(said[1] if said else text.splitlines()[0], 160).rstrip('. ')) from error
+    except pickle.UnpicklingError as error:
+        raise Refused(_reason(str(error), path)) from error
     except RuntimeError as error:
         if 'TorchScript' in str(error):
             raise Refused('it is a TorchScript program') from error
         raise
     return plain(content)
+
+
+def _reason(text: str, path: Path) -> str:
+    """Why torch refused a file; its own words begin with how to run it nevertheless."""
+    try:
+        names = foreign_names(path)
+    except Exception:  # damaged
+        names = []
+    if names:
+        return f'it asks for {", ".join(printable(name) for name in names[:3])}{" ..." if len(names) > 3 else ""}'
+    said = _LAST_WORD.search(text)
+    return printable(said[1] if said else text.splitlines()[0], 160).rstrip('. ')
 
 
 def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value) -> Any:
