@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickletools
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -44,6 +45,13 @@ def foreign_names(path: Path) -> list[str]:
     return sorted(name for name in found if not _plain(name))
 
 
+def _today(module: str, name: str) -> str:
+    """A name in a pickle of an old protocol, which has the modules of Python 2, as pickle would look it up."""
+    if (module, name) in NAME_MAPPING:
+        return '.'.join(NAME_MAPPING[module, name])
+    return f'{IMPORT_MAPPING.get(module, module)}.{name}'
+
+
 def _plain(name: str) -> bool:
     kind = name.rpartition('.')[2]
     is_torch = name in (f'torch.{kind}', f'torch.cuda.{kind}', f'torch.storage.{kind}')
@@ -66,7 +74,7 @@ def _names(stream: BinaryIO) -> Iterator[str]:
     count = 0
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in ('GLOBAL', 'INST'):
-            yield str(argument).replace(' ', '.')
+            yield _today(*str(argument).split(' ', 1))
         elif opcode.name == 'STACK_GLOBAL':
             yield '.'.join(texts[-2:]) if len(texts) > 1 else '?'
         elif opcode.name.startswith('EXT'):

@@ -19,10 +19,10 @@ from openmixup.reading.names import foreign_names
 
 __all__ = ['SCALARS', 'is_finite', 'load_plain', 'load_safetensors', 'plain', 'tensor_fault']
 
-MOST_VALUES = 10_000_000
+MOST_VALUES = 2_000_000
 DEEPEST = 100
 SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.device, torch.dtype)
-_LAST_WORD = re.compile(r'WeightsUnpickler error: *(.+)')
+_LAST_WORD = re.compile(r'WeightsUnpickler error: *(\S.*)')
 
 
 def load_plain(path: Path) -> Any:
@@ -56,7 +56,7 @@ def _reason(text: str, path: Path) -> str:
     if names:
         return f'it asks for {", ".join(printable(name) for name in names[:3])}{" ..." if len(names) > 3 else ""}'
     said = _LAST_WORD.search(text)
-    return printable(said[1] if said else text.splitlines()[0], 160).rstrip('. ')
+    return printable(said[1], 160).rstrip('. ') if said else 'it is damaged'
 
 
 def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value) -> Any:
