@@ -18,7 +18,8 @@ __all__ = ['FORMATS', 'MAX_PIXELS', 'read_image']
 
 MAX_PIXELS = 178_956_970  # where PIL too speaks of a decompression bomb
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM')  # PIL knows more, and runs Ghostscript for EPS
-_FAST = {'JPEG': ('RGB', 'L'), 'PNG': ('RGB', 'L', 'RGBA')}  # formats and modes for torchvision's decoders
+# Formats and modes for torchvision's decoders. Not PNG: that of torchvision 0.29 ends the process on a damaged one.
+_FAST = {'JPEG': ('RGB', 'L')}
 
 
 def _with_pil(picture) -> Tensor:
@@ -35,7 +36,7 @@ def _with_pil(picture) -> Tensor:
 
 
 def read_image(path: str | os.PathLike) -> Tensor:
-    """Decode an image file of one of the :data:`FORMATS`; JPEG and PNG through torchvision, the others through PIL.
+    """Decode an image file of one of the :data:`FORMATS`; JPEG through torchvision, the others through PIL.
 
     Transparency is dropped and the orientation tag ignored, as torchvision's ``ImageFolder`` does.
 
