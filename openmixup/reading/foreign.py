@@ -18,6 +18,7 @@ from torch import Tensor
 
 from openmixup.errors import InputError, printable
 from openmixup.reading.archive import Refused, check_archive, is_archive
+from openmixup.reading.names import todays_name
 from openmixup.reading.plain import SCALARS, plain
 
 __all__ = ['read_foreign']
@@ -166,7 +167,7 @@ class _Reader(pickle._Unpickler):
             return _Kind(_STORAGES[name])
         if module == 'torch' and name in _DTYPES:
             return _Kind(_DTYPES[name])
-        self.dropped.add(full)
+        self.dropped.add(todays_name(module, name))
         return _Inert
 
     def persistent_load(self, pid: Any) -> Any:

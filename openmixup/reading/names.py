@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from openmixup.reading.archive import check_archive, is_archive
 
-__all__ = ['foreign_names', 'names_of']
+__all__ = ['foreign_names', 'names_of', 'todays_name']
 
 PICKLES = 5  # in a file of torch before 1.6
 _TEXTS = {'UNICODE', 'BINUNICODE', 'SHORT_BINUNICODE', 'BINUNICODE8', 'STRING', 'BINSTRING', 'SHORT_BINSTRING'}
@@ -45,7 +45,7 @@ def foreign_names(path: Path) -> list[str]:
     return sorted(name for name in found if not _plain(name))
 
 
-def _today(module: str, name: str) -> str:
+def todays_name(module: str, name: str) -> str:
     """A name in a pickle of an old protocol, which has the modules of Python 2, as pickle would look it up."""
     if (module, name) in NAME_MAPPING:
         return '.'.join(NAME_MAPPING[module, name])
@@ -74,7 +74,7 @@ def _names(stream: BinaryIO) -> Iterator[str]:
     count = 0
     for opcode, argument, _ in pickletools.genops(stream):
         if opcode.name in ('GLOBAL', 'INST'):
-            yield _today(*str(argument).split(' ', 1))
+            yield todays_name(*str(argument).split(' ', 1))
         elif opcode.name == 'STACK_GLOBAL':
             yield '.'.join(texts[-2:]) if len(texts) > 1 else '?'
         elif opcode.name.startswith('EXT'):
