@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
 import warnings
@@ -44,7 +45,7 @@ def load_plain(path: Path) -> Any:
         if 'TorchScript' in str(error):
             raise Refused('it is a TorchScript program') from error
         raise
-    return plain(content)
+    return plain(content, most_bytes=path.stat().st_size)
 
 
 def _reason(text: str, path: Path) -> str:
@@ -59,17 +60,26 @@ def _reason(text: str, path: Path) -> str:
     return printable(said[1], 160).rstrip('. ') if said else 'it is damaged'
 
 
-def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value) -> Any:
+def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value, most_bytes: float = math.inf) -> Any:
     """A copy of ``value`` without subclasses, attributes and endless references.
 
     Args:
         value: what was read.
         convert: applied to each part first.
+        most_bytes: what all tensors and byte arrays may take together.
 
     Raises:
-        Refused: an object that is neither a tensor nor plain data, or too many of them.
+        Refused: an object that is neither a tensor nor plain data, or too many or too large ones.
     """
-    count = 0
+    count = total = 0
+    seen: set[int] = set()  # storages, which tensors may share
+
+    def weighed(identity: int, size: int) -> None:
+        nonlocal total
+        total += 0 if identity in seen else size
+        seen.add(identity)
+        if total > most_bytes:
+            raise Refused(f'its values take more than the {most_bytes} bytes of the file')
 
     def copied(value: Any, depth: int) -> Any:
         nonlocal count
@@ -81,8 +91,12 @@ def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value) -> An
             fault = tensor_fault(value)
             if fault:
                 raise Refused(fault)
+            storage = value.untyped_storage()
+            weighed(storage.data_ptr(), storage.nbytes())
             return value.detach()
         if type(value) in SCALARS:
+            if isinstance(value, bytearray):
+                weighed(id(value), len(value))
             return value
         if isinstance(value, dict):
             return {copied(key, depth + 1): copied(item, depth + 1) for key, item in dict.items(value)}

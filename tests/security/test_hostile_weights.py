@@ -271,6 +271,14 @@ OTHERS: dict[str, tuple[Callable[[Path], object], str]] = {
     'an expanded tensor': (saved(expanded()), 'would grow from 4 to'),
     'a sparse tensor': (lambda p: torch.save({'w': torch.eye(2).to_sparse()}, p), 'sparse'),
     'a tensor without values': (saved({'w': torch.empty(1 << 40, device='meta')}), 'without values'),
+    'a tensor made of its size alone': (
+        lambda p: p.write_bytes(torch_archive(b'\x80\x02}X\1\0\0\0wctorch\nTensor\nJ\0\0\1\0J\0\0\1\0\x86Rs.')),
+        'take more than',
+    ),
+    'bytes made of their size alone': (
+        lambda p: p.write_bytes(torch_archive(b'\x80\x02}X\1\0\0\0wc__builtin__\nbytearray\nJ\0\0\0\x10\x85Rs.')),
+        'take more than',
+    ),
     'a TorchScript program': (scripted, ''),
     'a file of zeros': (lambda p: p.write_bytes(bytes(1000)), ''),
     'an empty file': (lambda p: p.write_bytes(b''), ''),
