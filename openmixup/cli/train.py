@@ -10,7 +10,7 @@ from typing import Any
 
 from openmixup.cli import whole
 
-__all__ = ['main']
+__all__ = ['main', 'work_dir']
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +21,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT', help='continue the run of the work dir'
     )
+    made.add_argument(
+        '--allow-inexact-resume', action='store_true',
+        help='continue with another config, batch size or number of processes; the result is not the undisturbed one',
+    )  # fmt: skip
     made.add_argument('--load-from', metavar='CHECKPOINT', help='start a new run from these weights')
     made.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     made.add_argument('--policy', metavar='NAME', help='mixing policy, instead of the one of the config')
@@ -36,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code."""
     args = parser().parse_args(argv)
-    from openmixup.engine.config import find_config, load_config, validate
+    from openmixup.engine.config import load_config, validate
     from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, args.policy, args.data)
@@ -44,14 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(
             f'{args.config} has no train_dataloader, train_cfg and optim_wrapper: there is nothing to train.'
         )
-    name = find_config(args.config).stem
-    suffix = f'-{args.policy.lower()}' if args.policy else ''
-    config['work_dir'] = args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name + suffix)
+    config['work_dir'] = work_dir(args, config)
     config['launcher'] = args.launcher
-    config['resume'] = bool(args.resume) or config.get('resume', False)
+    config['resume'] = _resume(args.resume, config)
     config['load_from'] = args.load_from or config.get('load_from')
-    if args.resume and args.resume != 'auto':
-        config['load_from'] = args.resume
+    config['allow_inexact_resume'] = args.allow_inexact_resume or config.get('allow_inexact_resume', False)
     randomness = dict(config.get('randomness') or {'seed': 0})
     if args.seed is not None:
         randomness['seed'] = args.seed
@@ -67,6 +68,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     if runner.rank == 0:
         report(runner)
     return 0
+
+
+def _resume(given: str | None, config: Any) -> bool | str:
+    """Whether to go on from the work dir, or from which file; restarted by torchrun or Slurm, a run goes on unasked."""
+    restarts = [os.environ.get(name, '0') for name in ('TORCHELASTIC_RESTART_COUNT', 'SLURM_RESTART_COUNT')]
+    if any(count.isdecimal() and int(count) > 0 for count in restarts):
+        from openmixup.engine.checkpoint import checkpoint_files
+
+        if checkpoint_files(Path(config['work_dir'])):
+            return True
+    if given is not None:
+        return given if given != 'auto' else True
+    return config.get('resume', False)
+
+
+def work_dir(args: argparse.Namespace, config: Any) -> str:
+    """Where a run writes: what is asked for, what the config says, or a folder named after config and policy."""
+    from openmixup.engine.config import find_config
+
+    suffix = f'-{args.policy.lower()}' if args.policy else ''
+    name = find_config(args.config).stem + suffix
+    return args.work_dir or config.get('work_dir') or os.path.join('work_dirs', name)
 
 
 def report(runner: Any) -> None:

@@ -48,23 +48,29 @@ class BatchLoader(DataLoader):
             sentence = str(error).rpartition('InputError: ')[2].strip()  # torch puts the worker's traceback before it
             raise InputError(sentence) from error
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Choose the epoch of the next iteration, and how many of its batches are left out, without reading them.
+    @property
+    def order(self) -> Any:
+        """The sampler of the batches, without a bank around it."""
+        sampler: Any = self.batch_sampler
+        return getattr(sampler, 'batches', sampler)
+
+    def set_epoch(self, epoch: int, start_batch: int = 0, start_sample: int = 0) -> None:
+        """Choose the epoch of the next iteration, and what of it is left out, without reading it.
 
         Args:
             epoch: number of the epoch, from 0.
             start_batch: batches of this rank that were seen already.
+            start_sample: samples of all ranks that were seen before these, in batches of another size.
         """
-        batches = getattr(self.batch_sampler, 'batches', self.batch_sampler)  # without the bank around it
-        if not isinstance(batches, EpochBatchSampler):
+        if not isinstance(self.order, EpochBatchSampler):
             raise InputError('an infinite loader has no epoch to set; its sampler counts them by itself.')
-        batches.set_epoch(epoch, start_batch)
+        self.order.set_epoch(epoch, start_batch, start_sample)
         if hasattr(self.dataset, 'set_epoch'):
             self.dataset.set_epoch(epoch)
 
-    def start_at(self, batch: int) -> None:
-        """Begin the next iteration behind the first ``batch`` batches of this rank, without reading them."""
-        self.batch_sampler.start_batch = batch  # type: ignore[union-attr]
+    def start_at(self, batch: int, sample: int = 0) -> None:
+        """Begin an endless stream behind ``sample`` samples of all ranks and ``batch`` batches of this one, unread."""
+        self.order.start_batch, self.order.start_sample = batch, sample
 
 
 def _as_batch(samples: Any) -> Any:
@@ -144,7 +150,9 @@ def _start_worker(worker: int) -> None:
     main process can save its state.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ('SIGINT', 'SIGUSR1'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     if hasattr(signal, 'alarm'):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 

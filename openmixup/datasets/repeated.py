@@ -68,6 +68,11 @@ class RepeatedBatchSampler(EpochBatchSampler):
         self.repeats, self.carry_copy = repeats, carry_copy
 
     def __iter__(self) -> Iterator[list[int]]:
+        if self.start_sample:
+            raise InputError(
+                f'an epoch of repeated images cannot go on behind {self.start_sample} samples in batches of another '
+                'size: continue from the end of an epoch, or with the sizes that the run began with.'
+            )
         order = torch.randperm(self.length, generator=keyed_generator(self.seed, 'shuffle', self.epoch))
         # the remainder wraps positions past the end, also when there are more ranks than samples
         position = (torch.arange(self.num_samples) * self.world_size + self.rank) % self.length

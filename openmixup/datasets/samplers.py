@@ -79,28 +79,42 @@ class EpochBatchSampler:
             )
         self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
-        self.epoch, self.start_batch = 0, start_batch
+        self.epoch, self.start_batch, self.start_sample = 0, start_batch, 0
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Choose the epoch of the next iteration, and how many of its batches are left out at its start."""
-        self.epoch, self.start_batch = epoch, start_batch
+    def set_epoch(self, epoch: int, start_batch: int = 0, start_sample: int = 0) -> None:
+        """Choose the epoch of the next iteration, and what is left out at its start.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            start_batch: batches of this rank that were seen already.
+            start_sample: samples of all ranks that were seen before these, in batches of another size.
+        """
+        self.epoch, self.start_batch, self.start_sample = epoch, start_batch, start_sample
 
     @property
     def num_samples(self) -> int:
         """Samples of this rank in one epoch."""
+        return self._share_of(self.length)
+
+    def batches_behind(self, samples: int) -> int:
+        """Batches of this rank in what an epoch has behind its first ``samples`` samples."""
+        return -(-self._share_of(max(self.length - samples, 0)) // self.batch_size)
+
+    def _share_of(self, count: int) -> int:
+        """Samples of this rank in ``count`` ones."""
         if self.drop_last:
-            return self.length // (self.batch_size * self.world_size) * self.batch_size
+            return count // (self.batch_size * self.world_size) * self.batch_size
         if self.shuffle:
-            return -(-self.length // self.world_size)
-        return len(range(self.rank, self.length, self.world_size))
+            return -(-count // self.world_size)
+        return len(range(self.rank, count, self.world_size))
 
     def __len__(self) -> int:
         return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = _order(self.length, self.shuffle, self.seed, self.epoch)
+        order = _order(self.length, self.shuffle, self.seed, self.epoch)[self.start_sample :]
         # the remainder wraps positions past the end, also when there are more ranks than samples
-        share = order[(torch.arange(self.num_samples) * self.world_size + self.rank) % self.length]
+        share = order[(torch.arange(self._share_of(len(order))) * self.world_size + self.rank) % max(len(order), 1)]
         first = self.start_batch * self.batch_size
         for start in range(first, len(share), self.batch_size):
             yield share[start : start + self.batch_size].tolist()
@@ -143,13 +157,14 @@ class InfiniteBatchSampler:
         self.length, self.batch_size, self.shuffle, self.seed = length, batch_size, shuffle, seed
         self.rank, self.world_size = rank, world_size
         self.start_batch, self.carry_epoch = start_batch, carry_epoch
+        self.start_sample = 0  # samples of all ranks before the first batch, seen in batches of another size
 
     def __len__(self) -> int:
         """Batches in one pass over the samples, at least 1; the stream itself does not end."""
         return max(self.length // (self.batch_size * self.world_size), 1)
 
     def __iter__(self) -> Iterator[list[int]]:
-        position = self.start_batch * self.batch_size * self.world_size + self.rank
+        position = self.start_sample + self.start_batch * self.batch_size * self.world_size + self.rank
         epoch = -1
         batch: list[int] = []
         order = torch.empty(0)
@@ -212,10 +227,10 @@ class BankSampler:
     def start_batch(self, batch: int) -> None:
         self.batches.start_batch = batch
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+    def set_epoch(self, epoch: int, start_batch: int = 0, start_sample: int = 0) -> None:
         """As of the sampler of the batches, which must be one that knows epochs."""
         assert isinstance(self.batches, EpochBatchSampler)
-        self.batches.set_epoch(epoch, start_batch)
+        self.batches.set_epoch(epoch, start_batch, start_sample)
 
     def __len__(self) -> int:
         return len(self.batches)

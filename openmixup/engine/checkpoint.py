@@ -11,14 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from openmixup.engine.files import write_atomically
+from openmixup.engine.files import Digest, write_atomically
+from openmixup.engine.manifest import MANIFEST, check_file, newest_first
 from openmixup.errors import InputError, printable
 from openmixup.reading import load_plain, load_safetensors
 
-__all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
+__all__ = [
+    'checkpoint_bytes', 'checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint',
+    'write_checkpoint',
+]  # fmt: skip
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
-RESULTS = ('best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
+RESULTS = (MANIFEST, 'best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -36,15 +40,39 @@ def _plain(value: Any, where: str) -> Any:
     raise TypeError(f'{where} is a {type(value).__name__}: a checkpoint holds tensors and plain data only')
 
 
-def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
-    """Write the whole file or, after a crash at any moment, none of it.
+def write_checkpoint(content: Mapping[str, Any], path: Path) -> Digest:
+    """Write atomically: a crash at any moment leaves the old file or the new one, never a part.
 
     Args:
         content: nested dicts, lists and tuples of tensors, numbers, texts and None.
         path: the target, ``*.pth``.
+
+    Returns:
+        Length and SHA-256 of what was written.
     """
     plain = _plain(content, 'checkpoint')
-    write_atomically(path, lambda stream: torch.save(plain, stream))
+    return write_atomically(path, lambda stream: torch.save(plain, stream))
+
+
+class _Counter:
+    """A file that keeps the number of bytes written to it and nothing else."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def write(self, data: bytes) -> int:
+        self.count += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def checkpoint_bytes(content: Mapping[str, Any]) -> int:
+    """Size of the file that :func:`write_checkpoint` would write."""
+    counter: Any = _Counter()
+    torch.save(_plain(content, 'checkpoint'), counter)
+    return counter.count
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -71,8 +99,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """Periodic checkpoints in ``folder``, the newest first."""
-    found = [path for path in folder.glob('*.pth') if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return newest_first(folder, [path for path in folder.glob('*.pth') if NAME.fullmatch(path.name)])
 
 
 def put_aside(folder: Path, name: str, log: Callable[[str], None]) -> None:
@@ -89,12 +116,13 @@ def put_aside(folder: Path, name: str, log: Callable[[str], None]) -> None:
 def latest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Path and content of the newest readable checkpoint of a work directory; None if there is none.
 
-    Newest is what was written last; damaged files are passed over with one line each.
+    Newest is what was written last; files that are not what was written are passed over with one line each.
     """
     from mmengine.logging import print_log
 
     for path in checkpoint_files(folder):
         try:
+            check_file(path)
             return path, read_checkpoint(path)
         except InputError as error:
             print_log(f'passed over: {error}', logger='current', level=30)

@@ -23,8 +23,8 @@ TOP_KEYS = {
     'model', 'data_preprocessor', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'val_evaluator',
     'test_evaluator', 'train_cfg', 'val_cfg', 'test_cfg', 'optim_wrapper', 'param_scheduler', 'default_hooks',
     'custom_hooks', 'custom_imports', 'default_scope', 'env_cfg', 'experiment_name', 'find_unused_parameters',
-    'launcher', 'load_from', 'log_level', 'model_wrapper_cfg', 'randomness', 'resume', 'sync_bn', 'visualizer',
-    'work_dir',
+    'allow_inexact_resume', 'launcher', 'load_from', 'log_level', 'model_wrapper_cfg', 'randomness', 'resume',
+    'sync_bn', 'visualizer', 'work_dir',
 }  # fmt: skip
 WRAPPER_KEYS = {'constructor', 'paramwise_cfg', 'policy'}  # read by the constructor, not by the wrapper
 PARAMWISE_KEYS = {
@@ -221,7 +221,7 @@ def validate(config: Mapping[str, Any]) -> None:
     randomness = _section(config, 'randomness')
     _refuse_unknown(randomness, {'seed', 'deterministic'}, 'randomness')
     _whole(randomness.get('seed', 0), 'randomness.seed', 0, LARGEST_SEED)
-    _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark'}, 'env_cfg')
+    _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark', 'preemption_grace'}, 'env_cfg')
     check_schedulers(config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
     _check(registry.VISBACKENDS, _section(config, 'visualizer').get('vis_backends'))

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from openmixup.engine.files import safetensors_bytes, write_atomically
+from openmixup.engine.files import write_atomically
+from openmixup.engine.weight_files import safetensors_bytes
 from openmixup.errors import InputError, did_you_mean, printable
 from openmixup.reading import load_plain, read_foreign
 

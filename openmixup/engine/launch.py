@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def build_runner(config: Any) -> Any:
     work_dir = Path(config['work_dir'])
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        probe = work_dir / '.writable'
+        probe = work_dir / f'.writable.{os.getpid()}'  # processes may come here together
         probe.write_text('')
         probe.unlink()
     except OSError as error:

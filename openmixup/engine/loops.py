@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
+from openmixup.engine.distributed import accelerator
+from openmixup.engine.preemption import Preemption
 from openmixup.errors import InputError
 from openmixup.policies import Context
 from openmixup.randomness import derive_seed
@@ -40,6 +43,17 @@ def seed_noise(seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
+def resting(batches: Iterable[dict[str, torch.Tensor]], preemption: Preemption) -> Iterator[dict[str, torch.Tensor]]:
+    """``batches``, with a wait that a signal may end."""
+    iterator = iter(batches)
+    while True:
+        with preemption.at_rest():
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        yield batch
+
+
 class TrainLoop(BaseLoop):
     """What both training loops share: one step, the position in the run, and evaluation when it is due.
 
@@ -47,6 +61,9 @@ class TrainLoop(BaseLoop):
         epoch: epochs completed.
         iter: steps (micro-batches) completed.
         images: images seen by this process since the run or its continuation began.
+        pending: the training up to the position is done, its evaluation and what follows is not.
+        origin: (epoch, iter, samples) where the run went on with batches of another size; samples are those of all
+            processes that the epoch, or the endless stream, had behind it.
         stop_training: a hook may set it; the run then ends after the current epoch or evaluation.
     """
 
@@ -59,7 +76,8 @@ class TrainLoop(BaseLoop):
                 raise InputError(f'train_cfg.{name}={value!r}: expected a whole number of at least 1.')
         self.val_interval, self.val_begin = val_interval, val_begin
         self.epoch = self.iter = self.images = 0
-        self.stop_training = False
+        self.pending = self.stop_training = False
+        self.origin = (0, 0, 0)
 
     @property
     @abstractmethod
@@ -94,9 +112,27 @@ class TrainLoop(BaseLoop):
         learner.last_plan = None
         self.iter += 1
 
+    @property
+    @abstractmethod
+    def samples(self) -> int:
+        """Samples of all processes that were seen of the epoch, or of the endless stream."""
+
+    @property
+    def _step_samples(self) -> int:
+        return self.runner.batch_size * self.runner.world_size
+
+    @abstractmethod
+    def place(self, epoch: int, step: int, samples: int) -> None:
+        """Go to a position that was reached with batches of another size."""
+
     def after_step_hooks(self) -> None:
-        """Let hooks save, now that the position counts the finished step."""
+        """Let hooks save, now that the position counts the finished step; then the run may be told to end."""
         self.runner.call_hook('after_step')
+        self.runner.preemption.pause()
+
+    def batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The batches of the loader; while one is waited for, nothing is half done."""
+        return resting(self.dataloader, self.runner.preemption)
 
     def evaluate(self) -> None:
         """Evaluate if it is due, then go on training."""
@@ -156,17 +192,42 @@ class EpochLoop(TrainLoop):
 
     def advance(self) -> None:
         """From the current position, also in the middle of an epoch, to the end."""
-        while self.epoch < self._max_epochs and not self.stop_training:
-            self.dataloader.set_epoch(self.epoch, self.iter - self.epoch * len(self.dataloader))
-            self.runner.call_hook('before_train_epoch')
-            for batch in self.dataloader:
-                self.step(batch)
-                if self.iter % len(self.dataloader):
-                    self.after_step_hooks()
-            self.epoch += 1
-            self.runner.call_hook('after_train_epoch')
+        while self.pending or (self.epoch < self._max_epochs and not self.stop_training):
+            if not self.pending:
+                self._train_epoch()
+                self.pending = True
             self.evaluate()
+            self.pending = False
             self.runner.call_hook('after_epoch')
+            self.runner.preemption.pause()
+
+    def _begin(self) -> tuple[int, int]:
+        """The step at which the batches of this epoch begin, and the samples before them."""
+        epoch, step, samples = self.origin
+        return (step, samples) if epoch == self.epoch else (self.epoch * len(self.dataloader), 0)
+
+    @property
+    def samples(self) -> int:
+        """Samples of all processes that were seen of the epoch."""
+        step, before = self._begin()
+        return before + (self.iter - step) * self._step_samples
+
+    def place(self, epoch: int, step: int, samples: int) -> None:  # noqa: ARG002 (the steps of other batches)
+        """Go to a position that was reached with batches of another size."""
+        left = self.dataloader.order.batches_behind(samples) if samples else len(self.dataloader)
+        self.epoch, self.iter = epoch, (epoch + 1) * len(self.dataloader) - left
+        self.origin = epoch, self.iter, samples
+
+    def _train_epoch(self) -> None:
+        step, samples = self._begin()
+        self.dataloader.set_epoch(self.epoch, self.iter - step, samples)
+        self.runner.call_hook('before_train_epoch')
+        for batch in self.batches():
+            self.step(batch)
+            if self.iter % len(self.dataloader):
+                self.after_step_hooks()
+        self.epoch += 1
+        self.runner.call_hook('after_train_epoch')
 
 
 @LOOPS.register_module()
@@ -207,15 +268,27 @@ class IterLoop(TrainLoop):
         last = self.iter == self._max_iters
         return last or (self.iter >= self.val_begin and self.iter % self.val_interval == 0)
 
+    @property
+    def samples(self) -> int:
+        """Samples of all processes that were seen."""
+        _, step, samples = self.origin
+        return samples + (self.iter - step) * self._step_samples
+
+    def place(self, epoch: int, step: int, samples: int) -> None:
+        """Go to a position that was reached with batches of another size."""
+        self.epoch, self.iter, self.origin = epoch, step, (0, step, samples)
+
     def advance(self) -> None:
         """From the current position to the end."""
-        self.dataloader.start_at(self.iter)
-        batches = iter(self.dataloader)
-        while self.iter < self._max_iters and not self.stop_training:
-            seen = self.iter * self.runner.batch_size * self.runner.world_size
-            self.epoch = seen // len(self.runner.dataset('train'))
-            self.step(next(batches))
+        self.dataloader.start_at(self.iter - self.origin[1], self.origin[2])
+        batches = self.batches()
+        while self.pending or (self.iter < self._max_iters and not self.stop_training):
+            if not self.pending:
+                self.epoch = self.samples // len(self.runner.dataset('train'))
+                self.step(next(batches))
+                self.pending = True
             self.evaluate()
+            self.pending = False
             self.after_step_hooks()
 
 
@@ -243,9 +316,12 @@ class EvalLoop(BaseLoop):
             for buffer in learner.buffers():  # BatchNorm statistics of this rank's last step differ from the others'
                 dist.broadcast(buffer, 0)
         start = time.perf_counter()
+        asked = self._common_batches()
         metrics: dict[str, list[Any]] = {}
         with torch.no_grad():
-            for batch in self.dataloader:
+            for number, batch in enumerate(resting(self.dataloader, runner.preemption)):
+                if number < asked:
+                    runner.preemption.pause()
                 batch = learner.data_preprocessor(batch, training=False)
                 for branch, logits in learner.predict(batch['inputs']).items():
                     if branch not in metrics:
@@ -260,3 +336,12 @@ class EvalLoop(BaseLoop):
         result['seconds'] = time.perf_counter() - start
         runner.call_hook('after_val_epoch', metrics=result)
         return result
+
+    def _common_batches(self) -> int:
+        """Batches that every process has: they need not have the same number."""
+        count = len(self.dataloader)
+        if not dist.is_initialized() or dist.get_world_size() == 1:
+            return count
+        least = torch.tensor(count, device=accelerator())
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        return int(least)

@@ -78,6 +78,11 @@ class PlainOptimWrapper(OptimWrapper):
     grad_norm: torch.Tensor | None = None
     policy_max_norm: float | None = None
 
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """Count from a step on; gradients that were half accumulated before it are there again."""
+        super().initialize_count_status(model, 0, max_counts)  # would say of any other step that they are lost
+        self._inner_count = init_counts
+
     @property
     def clips(self) -> bool:
         """Whether gradients of any part are clipped."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from openmixup.datasets.decode import MAX_PIXELS
 from openmixup.engine.checkpoint import read_checkpoint
-from openmixup.engine.files import safetensors_bytes, write_atomically
+from openmixup.engine.files import write_atomically
+from openmixup.engine.weight_files import safetensors_bytes
 from openmixup.errors import InputError, printable
 from openmixup.reading import is_finite
 

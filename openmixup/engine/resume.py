@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from openmixup.engine.differences import differences, fresh_options, go_to, judge
 from openmixup.engine.distributed import accelerator
 from openmixup.engine.loops import learner_of
 from openmixup.errors import InputError, printable
@@ -21,7 +23,7 @@ __all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']
 
 # where and how a run is made does not change what it computes
 PLACES = {
-    'work_dir', 'resume', 'load_from', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg',
+    'work_dir', 'resume', 'allow_inexact_resume', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg',
     'experiment_name', 'custom_imports',
 }  # fmt: skip
 PLACE_KEYS = {'root', 'list_file', 'num_workers', 'seed'}
@@ -43,6 +45,8 @@ def settings(config: Any) -> dict[str, Any]:
             flat[key] = value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
     add(config.to_dict(), '')
+    if flat.get('load_from', '') is None:  # as if it were not there
+        del flat['load_from']
     return flat
 
 
@@ -113,15 +117,25 @@ def run_state(runner: Any) -> dict[str, Any]:
         'param_schedulers': [
             {key: value for key, value in state.items() if not callable(value)} for state in schedulers
         ],
-        'progress': {**_identity(runner), 'epoch': loop.epoch, 'iter': loop.iter, 'seconds': runner.seconds},
+        'progress': {
+            **_identity(runner),
+            'epoch': loop.epoch,
+            'iter': loop.iter,
+            'pending': loop.pending,
+            'samples_seen': loop.samples,
+            'origin': loop.origin,
+            'seconds': runner.seconds,
+        },
         'settings': settings(runner.cfg),
         'history': runner.history,
         'best': runner.best,
+        'inexact': runner.inexact,
         'meta': runner.meta(),
     }
     if loop.iter and not runner.optim_wrapper.should_update():  # in the middle of an accumulation
         gradients = {name: parameter.grad for name, parameter in learner.named_parameters()}
-        state['gradients'] = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+        found = {name: gradient for name, gradient in gradients.items() if gradient is not None}
+        state['gradients'] = gather_states(found)  # not averaged yet: each process has its own
     history = learner.policy.rank_state() if hasattr(learner, 'policy') else {}
     histories = gather_states(history)
     if any(histories):
@@ -152,48 +166,54 @@ def _told(function: Callable[[Any, Path, dict[str, Any]], None]) -> Callable[[An
 
 @_told
 def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
-    """Continue the run that wrote ``content``.
+    """Continue the run that wrote ``content``, or with ``allow_inexact_resume`` one that differs from it.
 
     Raises:
         InputError: not a checkpoint of a run, or of one that computes something else than this run.
     """
     if 'progress' not in content or 'optimizer' not in content:
         raise InputError(f'{path} holds weights only and cannot be resumed: use --load-from to start from them.')
-    progress, remedy = content['progress'], 'or start a new run from its weights with --load-from'
-    for name, value in _identity(runner).items():
-        if progress[name] != value:
-            raise InputError(
-                f'{path} was written with {name}={progress[name]}, this run has {value}: the order of the data cannot '
-                f'be continued; use the same value, {remedy}.'
-            )
-    old, new = content['settings'], settings(runner.cfg)
-    changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    if changed:
-        shown = ', '.join(f'{key}: {old.get(key)!r} -> {new.get(key)!r}' for key in changed[:5])
-        more = f' and {len(changed) - 5} more' if len(changed) > 5 else ''
-        raise InputError(
-            f'the config differs from that of {path} ({shown}{more}): a run goes on with the config it began with; '
-            f'undo the change, {remedy}.'
-        )
-    learner = learner_of(runner)
-    learner.load_state_dict(content['state_dict'])
-    runner.optim_wrapper.load_state_dict(content['optimizer'])
-    for scheduler, state in zip(runner.param_schedulers or [], content['param_schedulers'], strict=True):
-        scheduler.load_state_dict(state)
-    gradients = content.get('gradients', {})
+    progress, own = content['progress'], _identity(runner)
+    found = differences({name: progress.get(name) for name in own}, own)
+    found += differences(content['settings'], settings(runner.cfg))
+    inexact, told = judge(path, found, bool(runner.cfg.get('allow_inexact_resume')))
+    if told:
+        runner.logger.log(logging.WARNING if inexact else logging.INFO, told)
+    fresh = fresh_options(runner)
+    learner, loop = learner_of(runner), runner.train_loop
+    try:
+        learner.load_state_dict(content['state_dict'])
+        runner.optim_wrapper.load_state_dict(content['optimizer'])
+    except (RuntimeError, ValueError) as error:
+        reason = ' '.join(str(error).split())[:200]
+        raise InputError(f'{path} does not fit the model or the optimizer of this run ({reason}).') from error
+    loop.epoch, loop.iter, loop.pending = progress['epoch'], progress['iter'], progress.get('pending', False)
+    loop.origin = tuple(progress.get('origin', (0, 0, 0)))
+    runner.history, runner.best = content['history'], content['best']
+    runner.inexact = [*content.get('inexact', ()), *inexact]
+    if inexact:
+        go_to(runner, progress, fresh)
+    else:
+        for scheduler, state in zip(runner.param_schedulers or [], content['param_schedulers'], strict=True):
+            scheduler.load_state_dict(state)
+    if progress['world_size'] == runner.world_size:
+        _restore_own(runner, learner, content, gradients=not inexact)
+    runner.continue_clock(progress['seconds'])
+    runner.call_hook('after_load_checkpoint', checkpoint=content)
+
+
+def _restore_own(runner: Any, learner: Any, content: Mapping[str, Any], *, gradients: bool) -> None:
+    """What each process has for itself: gradients that are half accumulated, and the history of its policy."""
+    own = content['gradients'][runner.rank] if gradients and 'gradients' in content else {}
     for name, parameter in learner.named_parameters():
-        if name in gradients:
-            parameter.grad = gradients[name].to(parameter.device)
-    if 'rank_states' in content:  # as many as there are processes: that number is checked above
+        if name in own:
+            parameter.grad = own[name].to(parameter.device)
+    if 'rank_states' in content:
         places = content['rank_devices']
         learner.policy.load_rank_state({
             name: tensor if places.get(name) == 'cpu' else tensor.to(accelerator())
             for name, tensor in content['rank_states'][runner.rank].items()
         })  # fmt: skip
-    runner.train_loop.epoch, runner.train_loop.iter = progress['epoch'], progress['iter']
-    runner.history, runner.best = content['history'], content['best']
-    runner.continue_clock(progress['seconds'])
-    runner.call_hook('after_load_checkpoint', checkpoint=content)
 
 
 def finite(module: torch.nn.Module) -> bool:

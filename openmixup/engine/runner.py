@@ -24,8 +24,11 @@ from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_asi
 from openmixup.engine.data_checks import check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
+from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
+from openmixup.engine.manifest import add_to_manifest, check_file
 from openmixup.engine.policy_checks import check_needs, check_unused
+from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.errors import InputError
@@ -53,21 +56,25 @@ class Runner(MMEngineRunner):
         history: one dict of plain numbers per evaluation or epoch, saved in checkpoints.
         best: best metrics so far, with the epoch they belong to.
         classes: class names of the data.
+        inexact: what was changed in the course of the run, if it was continued with ``allow_inexact_resume``.
         last_saved: the newest checkpoint that this process wrote.
     """
 
     _has_loaded: bool
     history: list[dict[str, Any]]
     best: dict[str, Any]
+    inexact: list[str]
     classes: tuple[str, ...] = ()
     last_saved: Path | None = None
 
     def setup_env(self, env_cfg: dict) -> None:
         """Processes, threads and the name of this run."""
-        self.history, self.best = [], {}
+        self.history, self.best, self.inexact = [], {}, []
         self._datasets: dict[str, Any] = {}
         self._seconds_before, self._started = 0.0, time.perf_counter()
         init_processes(self._launcher)
+        self.preemption = Preemption(env_cfg.get('preemption_grace', GRACE))
+        self._saved_at: tuple[int, bool] | None = None
         self._rank, self._world_size = get_dist_info()
         if env_cfg.get('cudnn_benchmark'):
             torch.backends.cudnn.benchmark = True
@@ -113,14 +120,32 @@ class Runner(MMEngineRunner):
         self._seconds_before = seconds
 
     def train(self) -> nn.Module:
-        """The whole run, or what is left of it."""
+        """The whole run, or what is left of it.
+
+        Raises:
+            Preempted: SIGTERM or SIGUSR1 came, and the run was saved.
+        """
         self._started = time.perf_counter()
         try:
-            return super().train()
+            with self.preemption.listening():
+                try:
+                    return super().train()
+                except Preempted as told:
+                    self._save_and_end(told)
+                    raise
         finally:
             for loop in (self._train_loop, self._val_loop):
                 if hasattr(loop, 'dataloader'):
                     loop.dataloader.close()  # ends its worker processes
+
+    def _save_and_end(self, told: Preempted) -> None:
+        """Save where the run stands, unless that was done just now; all processes come here together."""
+        self.preemption.stop_timer()
+        loop = self.train_loop
+        if loop.iter and (loop.iter, loop.pending) != self._saved_at:
+            self.save(f'iter_{loop.iter}.pth')
+        self.preemption.wait_for_all()
+        self.logger.info(f'{told}: the run was saved after step {loop.iter}; --resume continues it')
 
     def set_randomness(self, seed: int, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """Seed the global streams; each draw of a run is keyed besides."""
@@ -173,8 +198,10 @@ class Runner(MMEngineRunner):
         model = model.to(accelerator())
         if not self.distributed:
             return model
-        if torch.cuda.is_available():
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.cfg.get('sync_bn') else model
+        if torch.cuda.is_available() and self.cfg.get('sync_bn'):
+            for name, part in model.named_children():
+                if name != 'teacher':  # in a step without learned masks a process may leave its pass out
+                    setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
         options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
         check_unused(model, options['find_unused_parameters'])
@@ -247,8 +274,10 @@ class Runner(MMEngineRunner):
                 'learning rate or clip gradients; earlier checkpoints are still there.'
             )
         if self.rank == 0:
-            write_checkpoint(state, path)
+            digest = write_checkpoint(state, path)
+            add_to_manifest(path, digest, self.train_loop.epoch, self.train_loop.iter)
             self.last_saved = path
+        self._saved_at = self.train_loop.iter, self.train_loop.pending
         return path
 
     def load_or_resume(self) -> None:
@@ -256,26 +285,30 @@ class Runner(MMEngineRunner):
         if self._has_loaded:
             return
         self._has_loaded = True
-        work_dir = Path(self.work_dir)
-        if not self._resume:
-            if self._train_loop is not None and self.rank == 0:
-                put_aside(work_dir, self.timestamp, self.logger.info)
-            if self._load_from is not None:
-                self.load_weights(self._load_from, strict=False)
-            return
-        found = latest_checkpoint(work_dir)
-        if self._load_from is not None:
-            found = Path(self._load_from), read_checkpoint(self._load_from)
-        if found is None:
-            self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
-        else:
+        work_dir, found = Path(self.work_dir), None
+        if isinstance(self._resume, str):  # this checkpoint, also one of another folder
+            check_file(Path(self._resume))
+            found = Path(self._resume), read_checkpoint(self._resume)
+        elif self._resume:
+            found = latest_checkpoint(work_dir)
+        if found is not None:
             restore(self, *found)
+            self._saved_at = self.train_loop.iter, self.train_loop.pending
             self.logger.info(f'resumed from {found[0]} (epoch {self.train_loop.epoch}, step {self.train_loop.iter})')
-        self._check_same_position()
+        elif self._load_from is not None:
+            self.load_weights(self._load_from, strict=False)
+        if found is None and self._resume:
+            self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
+        self._check_same_position()  # all have read what they need
+        if self._train_loop is not None and self.rank == 0:
+            remove_leftovers(work_dir)
+            elsewhere = found is not None and found[0].resolve().parent != work_dir.resolve()
+            if not self._resume or elsewhere:
+                put_aside(work_dir, self.timestamp, self.logger.info)
 
     def _check_same_position(self) -> None:
         """All processes must have found the same checkpoint."""
-        if self.world_size == 1:
+        if self.world_size == 1 or self._train_loop is None:
             return
         step = torch.tensor([self.train_loop.iter, -self.train_loop.iter], device=accelerator())
         dist.all_reduce(step, dist.ReduceOp.MAX)

@@ -122,11 +122,11 @@ def test_a_run_by_steps_continues_bit_for_bit(train, monkeypatch):
 
 def test_resume_refuses_another_seed_or_batch_size(train):
     train('run')
-    with pytest.raises(InputError, match='seed=0, this run has 5'):
+    with pytest.raises(InputError, match='seed: 0 -> 5'):
         train('run', argv=('--resume', '--seed', '5'))
-    with pytest.raises(InputError, match='batch_size=16, this run has 8'):
+    with pytest.raises(InputError, match='batch_size: 16 -> 8'):
         train('run', 'train_dataloader.batch_size=8', argv=('--resume',))
-    with pytest.raises(InputError, match='samples=80, this run has 100'):
+    with pytest.raises(InputError, match='samples: 80 -> 100'):
         train('run', 'train_dataloader.dataset.per_class=10', argv=('--resume',))
     with pytest.raises(InputError, match=r'weight_decay: None -> 0\.5'):
         train('run', 'optim_wrapper.optimizer.weight_decay=0.5', argv=('--resume',))
@@ -347,3 +347,125 @@ def test_an_optimizer_of_timm_trains_and_continues(train, monkeypatch):
             train('cut', *options)
     resumed = train('cut', *options, argv=('--resume',))
     assert same(weights(whole / 'iter_15.pth'), weights(resumed / 'iter_15.pth'))
+
+
+def test_a_change_of_the_evaluation_is_told_and_changes_no_weights(train, capsys):
+    whole = train('whole')
+    train('run', 'train_cfg.val_interval=1')
+    (whole.with_name('run') / 'epoch_3.pth').unlink()
+    capsys.readouterr()
+    resumed = train('run', 'train_cfg.val_interval=2', argv=('--resume',))
+    assert 'another evaluation (train_cfg.val_interval: 1 -> 2)' in capsys.readouterr().out
+    assert same(weights(whole / 'epoch_3.pth'), weights(resumed / 'epoch_3.pth'))
+    assert 'inexact' not in json.loads((resumed / 'summary.json').read_text())
+
+
+def test_an_inexact_continuation_takes_the_new_config_and_remembers_it(train):
+    work = train('run')
+    (work / 'epoch_3.pth').unlink()
+    options = ('optim_wrapper.optimizer.lr=0.01', 'param_scheduler.0.T_max=6', 'train_cfg.max_epochs=6')
+    with pytest.raises(InputError, match=r'optimizer\.lr: 0\.05 -> 0\.01.*--allow-inexact-resume'):
+        train('run', *options, argv=('--resume',))
+    train('run', *options, argv=('--resume', '--allow-inexact-resume'))
+    fresh = train('fresh', *options)
+    rates = [[entry['lr'] for entry in json.loads((x / 'history.json').read_text())] for x in (work, fresh)]
+    assert rates[0][2:] == pytest.approx(rates[1][2:])
+    assert len(rates[0]) == 6
+    told = json.loads((work / 'summary.json').read_text())['inexact']
+    assert 'optim_wrapper.optimizer.lr: 0.05 -> 0.01' in told
+    assert read_checkpoint(work / 'epoch_6.pth')['inexact'] == told
+
+
+@pytest.mark.parametrize('by_step', [False, True])
+def test_each_sample_is_seen_once_an_epoch_also_with_batches_of_another_size(train, monkeypatch, by_step):
+    """80 samples: 3 steps of 16, then steps of 8; in a run by steps the stream goes on in the same way."""
+    from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
+    from openmixup.engine.loops import TrainLoop
+
+    options: tuple[str, ...] = ('default_hooks.checkpoint.by_epoch=False',)
+    if by_step:
+        options += (
+            "train_cfg={'type': 'IterLoop', 'max_iters': 17, 'val_interval': 100}",
+            "param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': 17, 'by_epoch': False}]",
+        )
+    seen: list[int] = []
+    kind = InfiniteBatchSampler if by_step else EpochBatchSampler
+    draw, plain = kind.__iter__, TrainLoop.step
+
+    def noted(self):
+        for batch in draw(self):
+            if self.shuffle:
+                seen.extend(batch)
+            yield batch
+
+    monkeypatch.setattr(kind, '__iter__', noted)
+    with monkeypatch.context() as cut:
+        cut.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 3 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train('run', *options)
+    del seen[48:]  # drawn for the step that failed
+    argv = ('--resume', '--allow-inexact-resume')
+    work = train('run', *options, 'train_dataloader.batch_size=8', argv=argv)
+    assert sorted(seen[:80]) == list(range(80))
+    assert sorted(seen[80:160]) == list(range(80))
+    done = json.loads((work / 'summary.json').read_text())
+    assert done['steps'] == (17 if by_step else 30)  # 30: three epochs of ten steps, as counted in steps of 8
+    assert done['inexact'] == ['batch_size: 16 -> 8', 'train_dataloader.batch_size: 16 -> 8']
+
+
+def test_a_run_from_given_weights_is_resumed_as_itself(train, tmp_path):
+    first = train('first')
+    whole = train('tuned', argv=('--load-from', str(first / 'epoch_3.pth'), '--seed', '4'))
+    expected = weights(whole / 'epoch_3.pth')
+    (whole / 'epoch_3.pth').unlink()
+    train('tuned', argv=('--load-from', str(first / 'epoch_3.pth'), '--seed', '4', '--resume'))
+    assert same(expected, weights(whole / 'epoch_3.pth'))
+
+
+def test_weights_of_the_own_work_dir_are_read_before_they_are_moved_aside(train):
+    work = train('run')
+    best = weights(work / 'best.pth')
+    again = train('run', 'train_cfg.max_epochs=1', argv=('--load-from', str(work / 'best.pth')))
+    assert same(best, weights(next(again.glob('before_*')) / 'best.pth'))
+    assert (again / 'epoch_1.pth').exists()
+
+
+def test_what_another_run_left_is_moved_aside_when_a_run_of_elsewhere_goes_on_here(train):
+    first, other = train('first'), train('other', argv=('--seed', '1'))
+    (first / 'epoch_3.pth').unlink()
+    train('other', argv=('--resume', str(first / 'epoch_2.pth')))
+    assert sorted(path.name for path in next(other.glob('before_*')).glob('*.pth')) == [
+        'best.pth', 'epoch_2.pth', 'epoch_3.pth',
+    ]  # fmt: skip
+    assert [path.name for path in other.glob('epoch_*.pth')] == ['epoch_3.pth']
+
+
+def test_a_damaged_or_planted_file_is_passed_over(train, capsys):
+    """A bit that flips in the newest one; leftovers of a crash block nothing and are removed."""
+    work = train('run')
+    data = bytearray((work / 'epoch_3.pth').read_bytes())
+    data[len(data) // 2] ^= 1
+    (work / 'epoch_3.pth').write_bytes(data)
+    (work / '.epoch_3.pth.123.tmp').write_bytes(b'half')
+    capsys.readouterr()
+    train('run', argv=('--resume',))
+    out = capsys.readouterr().out
+    assert 'passed over: checkpoint' in out
+    assert 'has another SHA-256 than what was written: it is damaged' in out
+    assert 'resumed from' in out
+    assert not list(work.glob('.*.tmp'))
+
+
+def test_a_copy_of_a_work_dir_continues_from_its_newest_checkpoint(train, tmp_path):
+    import os
+    import shutil
+
+    work = train('run')
+    shutil.copytree(work, tmp_path / 'copy', copy_function=shutil.copyfile)
+    for number, name in enumerate(('epoch_3.pth', 'epoch_2.pth')):  # the older one has the later time now
+        os.utime(tmp_path / 'copy' / name, (1000 + number, 1000 + number))
+    from openmixup.engine.checkpoint import latest_checkpoint
+
+    found = latest_checkpoint(tmp_path / 'copy')
+    assert found is not None
+    assert found[0].name == 'epoch_3.pth'

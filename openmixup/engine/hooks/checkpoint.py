@@ -7,8 +7,9 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from openmixup.engine.checkpoint import checkpoint_files, read_checkpoint, write_checkpoint
+from openmixup.engine.checkpoint import checkpoint_files, write_checkpoint
 from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.engine.manifest import check_file
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
 
@@ -19,8 +20,9 @@ __all__ = ['CheckpointHook']
 class CheckpointHook(Hook):
     """Saves the whole run at intervals, and the weights of the best evaluation.
 
-    An older checkpoint is removed only after the new one was read back. "Best" is chosen on the evaluation data: where
-    these are the test set, its score is not an honest estimate, which is why the last epochs are the headline figures.
+    An older checkpoint is removed only after the new one was read back and is what was written. "Best" is chosen on the
+    evaluation data: where these are the test set, its score is not an honest estimate, which is why the last epochs are
+    the headline figures.
 
     Args:
         interval: epochs, or steps, between checkpoints; the end of the run is always saved.
@@ -62,7 +64,7 @@ class CheckpointHook(Hook):
     def _save(self, runner: Any, name: str) -> None:
         path = runner.save(name)
         if runner.rank == 0:
-            read_checkpoint(path)
+            check_file(path)
             self._written = [*(old for old in self._written if old != path), path]
             for old in self._written[: -self.keep]:
                 old.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from openmixup.engine.distributed import accelerator
 from openmixup.engine.loops import IterLoop, learner_of
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
@@ -39,11 +40,9 @@ class LogHook(Hook):
         if not isinstance(interval, int) or interval < 1:
             raise InputError(f'LogHook(interval={interval!r}): expected a whole number of at least 1.')
         self.interval = interval
-        self._sums: list[Tensor] = []
-        self._names: list[str] = []
-        self._steps = 0
-        self._epoch: dict[str, float] = {}
-        self._epoch_steps = 0
+        self._sums: dict[str, Tensor] = {}  # of the interval
+        self._counts: dict[str, int] = {}  # steps in which each was reported
+        self._epoch: dict[str, tuple[float, int]] = {}  # sum and steps
         self._val: dict[str, Any] = {}
         self._done, self._lr, self._speed = 0, 0.0, 0.0
 
@@ -55,14 +54,12 @@ class LogHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add up, and read at the end of an interval."""
-        values = list(outputs.values())
-        if self._steps and list(outputs) == self._names:
-            torch._foreach_add_(self._sums, values)
-        else:
-            if self._steps:
-                self._read(runner)
-            self._names, self._sums = list(outputs), [value.clone() for value in values]
-        self._steps += 1
+        known = [name for name in outputs if name in self._sums]
+        if known:
+            torch._foreach_add_([self._sums[name] for name in known], [outputs[name] for name in known])
+        self._sums |= {name: value.clone() for name, value in outputs.items() if name not in self._sums}
+        for name in outputs:
+            self._counts[name] = self._counts.get(name, 0) + 1
         self._done, self._lr = batch_idx + 1, learning_rate(runner)
         if self._done % self.interval == 0:
             means = self._read(runner)
@@ -72,23 +69,24 @@ class LogHook(Hook):
                 runner.logger.info(line)
 
     def _read(self, runner: Any) -> dict[str, float]:
-        if not self._steps:
+        if not self._sums:
             return {}
-        total = torch.stack([value.double() for value in self._sums])
+        total = torch.stack([value.double() for value in self._sums.values()])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(total)
             total /= dist.get_world_size()
-        means = {name: value / self._steps for name, value in zip(self._names, total.tolist(), strict=True)}
+        means = {name: value / self._counts[name] for name, value in zip(self._sums, total.tolist(), strict=True)}
+        steps = max(self._counts.values())
         loop = runner.train_loop
         if not math.isfinite(means['loss']):
             raise InputError(
-                f'the loss became {means["loss"]} between step {self._done - self._steps} and {self._done} '
+                f'the loss became {means["loss"]} between step {self._done - steps} and {self._done} '
                 f'(policy {learner_name(runner)}): lower the learning rate, clip gradients or use full precision.'
             )
         for name, value in means.items():
-            self._epoch[name] = self._epoch.get(name, 0.0) + value * self._steps
-        self._epoch_steps += self._steps
-        self._steps = 0
+            total_before, count = self._epoch.get(name, (0.0, 0))
+            self._epoch[name] = total_before + value * self._counts[name], count + self._counts[name]
+        self._sums, self._counts = {}, {}
         self._speed = self._images_per_second(runner, self._window)
         self._window = (time.perf_counter(), loop.images)
         scalars = {f'train/{name}': value for name, value in means.items()}
@@ -143,24 +141,37 @@ class LogHook(Hook):
     def after_train(self, runner: Any) -> None:
         """What is left when a run by steps ends between two evaluations."""
         self._read(runner)
-        if self._epoch_steps:
+        if self._epoch:
             self.after_epoch(runner)
 
-    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Keep the sums of an epoch that is not over."""
-        self._read(runner)
-        checkpoint['log'] = {'sums': self._epoch, 'steps': self._epoch_steps}
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:  # noqa: ARG002
+        """Keep the sums of an epoch, and of an interval, that are not over."""
+        checkpoint['log'] = {
+            'epoch': dict(self._epoch), 'lr': self._lr, 'sums': self._mean_sums(), 'counts': dict(self._counts),
+        }  # fmt: skip
 
-    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Go on with them."""
-        log = checkpoint.get('log', {'sums': {}, 'steps': 0})
-        self._epoch, self._epoch_steps = dict(log['sums']), log['steps']
+    def _mean_sums(self) -> dict[str, Tensor]:
+        """The sums of the interval; with several processes their mean, which each of them goes on with."""
+        if not self._sums or not dist.is_initialized() or dist.get_world_size() == 1:
+            return dict(self._sums)
+        total = torch.stack([value.double() for value in self._sums.values()])
+        dist.all_reduce(total)
+        means = zip(total / dist.get_world_size(), self._sums.items(), strict=True)
+        return {name: mean.to(value.dtype) for mean, (name, value) in means}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:  # noqa: ARG002
+        """Go on with them, to the same bits as without the interruption."""
+        log = checkpoint.get('log')
+        if log is None or 'counts' not in log:  # of an earlier version
+            return
+        self._epoch, self._lr, self._counts = dict(log['epoch']), log['lr'], dict(log['counts'])
+        self._sums = {name: value.to(accelerator()) for name, value in log['sums'].items()}
 
     def after_epoch(self, runner: Any) -> None:
         """One line, and one entry of the history."""
         loop = runner.train_loop
         speed = self._images_per_second(runner, self._epoch_window)
-        means = {name: value / max(self._epoch_steps, 1) for name, value in self._epoch.items()}
+        means = {name: total / count for name, (total, count) in self._epoch.items()}
         entry = {
             'epoch': loop.epoch, 'iter': loop.iter, **means, 'lr': self._lr,
             'images_per_second': speed,
@@ -177,7 +188,7 @@ class LogHook(Hook):
         runner.logger.info('  '.join(parts))
         self._shown = time.perf_counter()
         self._epoch_window = (self._shown, loop.images)
-        self._epoch, self._epoch_steps, self._val = {}, 0, {}
+        self._epoch, self._val = {}, {}
 
 
 def learning_rate(runner: Any) -> float:

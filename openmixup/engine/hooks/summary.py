@@ -51,6 +51,7 @@ class SummaryHook(Hook):
             'policy': repr(learner.policy),
             'epochs': loop.epoch,
             'steps': loop.iter,
+            **({'inexact': runner.inexact} if runner.inexact else {}),
             'best': runner.best,
             'last': last,
             'median_last10': {'top1': statistics.median(scores), 'count': len(scores)} if scores else {},
