@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ['InputError', 'did_you_mean']
+__all__ = ['InputError', 'did_you_mean', 'printable']
 
 
 class InputError(ValueError):
@@ -20,3 +20,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``"; did you mean 'alpha'?"`` for the nearest known name, or an empty string."""
     match = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     return f'; did you mean {match[0]!r}?' if match else ''
+
+
+def printable(text: object, most: int = 60) -> str:
+    """``text`` of a stranger for one line of a terminal: what would steer it is escaped, a long one is cut."""
+    shown = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in str(text)[: most + 1])
+    return shown if len(shown) <= most else f'{shown[:most]}...'

@@ -2,8 +2,8 @@
 
 All but :data:`POLICIES` are children of mmengine's registries, so that mmengine's own hooks, schedulers and optimizers
 can be named too. Three things differ from mmengine: a name resolves to a *registered* class only (mmengine imports any
-dotted name, so that ``type='os.system'`` in a file would run); an argument that the constructor does not have or lacks
-is named before it runs; and what it refuses itself is told as a mistake of the user.
+dotted name and any ``_scope_``, so that ``type='os.system'`` in a file would run); an argument that the constructor
+does not have or lacks is named before it runs; and what it refuses itself is told as a mistake of the user.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ class Registry(MMEngineRegistry):
         cls = self._class(cfg)
         if not callable(cls):
             raise InputError(f'type={cls!r} is no {self.name}: give a registered name.')
+        if cfg.get('_scope_', self.scope) != self.scope:  # mmengine imports the package that is named here
+            raise InputError(f'_scope_={cfg["_scope_"]!r} of {cfg["type"]} is not known: leave _scope_ out.')
         accepted = accepted_arguments(cls)
         if accepted is None:
             return

@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ('-h', '--help'):
         print(f'usage: openmixup {{{",".join(names)}}} ...')
         sys.exit(0 if arguments else 2)
+    arguments[0] = arguments[0].replace('-', '_')
     if arguments[0] not in names:
         hint = did_you_mean(arguments[0], names)
         print(f'openmixup: no command {arguments[0]!r}{hint} (known: {", ".join(names)})', file=sys.stderr)

@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of ``tools/predict.py``."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument('config', help='config that the model was trained with')
-    made.add_argument('checkpoint', help='file written by training')
+    made.add_argument('checkpoint', help='file written by training or by publish_model')
     made.add_argument('images', nargs='+', help='image files')
     made.add_argument('--device', help='cpu, cuda ... (default: the GPU if there is one)')
     made.add_argument('--batch-size', type=whole(1), default=64)

@@ -27,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog='show_mix', description='Show what mixing policies do to two images, one row for each lam.'
     )
     parser.add_argument(
-        'policies', nargs='+', metavar='POLICY | CONFIG', help='registered policies, or configs (.py) with model.policy'
+        'policies',
+        nargs='+',
+        metavar='POLICY | CONFIG',
+        help='registered policies, or configs (files) with model.policy',
     )
     parser.add_argument(
         '--checkpoint', help='trained weights for the network of the one CONFIG (default: an untrained network)'
@@ -65,7 +68,7 @@ def _learner(name: str, size: int, checkpoint: str | None) -> MixClassifier:
     """The learner of a config, or a small one around a registered policy with its defaults."""
     from openmixup.registry import MODELS, POLICIES
 
-    if not name.endswith('.py'):
+    if not name.endswith(('.py', '.json', '.yaml', '.yml')):
         if checkpoint:
             raise InputError(f'--checkpoint {checkpoint} needs the CONFIG that it was trained with, not {name!r}.')
         return _small_learner(POLICIES.build({'type': name}), size)

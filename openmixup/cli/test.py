@@ -15,7 +15,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of ``tools/test.py``."""
     made = argparse.ArgumentParser(description=__doc__)
     made.add_argument('config', help='config file, or name of a shipped one')
-    made.add_argument('checkpoint', help='file written by training')
+    made.add_argument('checkpoint', help='file written by training or by publish_model')
     made.add_argument('--work-dir', help='where the log goes (default: work_dirs/CONFIG/test)')
     made.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     made.add_argument('--out', metavar='FILE', help='write the metrics, accuracies per class included, as JSON')
@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from openmixup.engine.checkpoint import read_checkpoint
     from openmixup.engine.config import find_config, load_config
     from openmixup.engine.launch import build_runner
+    from openmixup.engine.published import data_of
     from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, data=args.data)
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise InputError(f'{args.config} has no test_dataloader, test_cfg and test_evaluator: there is no test set.')
     if args.out:
         check_writable(Path(args.out))
-    trained_on = read_checkpoint(args.checkpoint).get('meta', {}).get('classes')
+    trained_on = data_of(read_checkpoint(args.checkpoint), args.checkpoint)[0]
     config['work_dir'] = args.work_dir or os.path.join('work_dirs', find_config(args.config).stem, 'test')
     config['launcher'], config['default_hooks'], config['custom_hooks'] = args.launcher, {}, []
     config['resume'], config['load_from'] = False, None

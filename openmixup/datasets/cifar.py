@@ -98,8 +98,11 @@ _ALLOWED: dict[tuple[str, str], Callable] = {
 }
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Plain containers, numbers, bytes and stand-ins for arrays of bytes; nothing else is looked up."""
+class _ArrayUnpickler(pickle._Unpickler):
+    """Plain containers, numbers, bytes and stand-ins for arrays of bytes; nothing else is looked up.
+
+    It is the one that is written in Python: that in C sets aside as much memory as a damaged file may ask for.
+    """
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         super().__init__(stream, encoding='bytes')

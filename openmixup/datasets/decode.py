@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from openmixup.errors import InputError
 
-__all__ = ['MAX_PIXELS', 'read_image']
+__all__ = ['FORMATS', 'MAX_PIXELS', 'read_image']
 
 MAX_PIXELS = 178_956_970  # where PIL too speaks of a decompression bomb
-_FAST = {'JPEG': ('RGB', 'L'), 'PNG': ('RGB', 'L', 'RGBA')}  # formats and modes for torchvision's decoders
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'DIB', 'GIF', 'PPM')  # PIL knows more, and runs Ghostscript for EPS
+# Formats and modes for torchvision's decoders. Not PNG: that of torchvision 0.29 ends the process on a damaged one.
+_FAST = {'JPEG': ('RGB', 'L')}
 
 
 def _with_pil(picture) -> Tensor:
@@ -33,7 +36,7 @@ def _with_pil(picture) -> Tensor:
 
 
 def read_image(path: str | os.PathLike) -> Tensor:
-    """Decode an image file; JPEG and PNG through torchvision, the others through PIL.
+    """Decode an image file of one of the :data:`FORMATS`; JPEG through torchvision, the others through PIL.
 
     Transparency is dropped and the orientation tag ignored, as torchvision's ``ImageFolder`` does.
 
@@ -53,12 +56,14 @@ def read_image(path: str | os.PathLike) -> Tensor:
 
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe or a device need not end
+            raise ValueError('it is no regular file')
         data = path.read_bytes()
         if not data:
             raise ValueError('the file is empty')
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            with Image.open(io.BytesIO(data)) as picture:  # reads the header only
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:  # reads the header only
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise ValueError(f'{width}x{height} pixels are more than {MAX_PIXELS}')
@@ -71,7 +76,7 @@ def read_image(path: str | os.PathLike) -> Tensor:
         raise
     except PIL.UnidentifiedImageError as error:
         raise InputError(
-            f'{path} cannot be decoded (no known image format); replace the file or take it out.'
+            f'{path} cannot be decoded (it is none of {", ".join(FORMATS)}); replace the file or take it out.'
         ) from error
     except Exception as error:  # PIL's plug-ins raise nearly anything on a damaged file
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]

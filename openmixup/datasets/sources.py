@@ -26,6 +26,19 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def _fetch(name: str, root: str | os.PathLike) -> None:
+    """Let torchvision fetch the archives, compare them with the hashes that it knows, and unpack them.
+
+    Its constructor would go on to unpickle what it found; here only the download is called.
+    """
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    bare = kind.__new__(kind)
+    bare.root = str(root)
+    bare.download()
+
+
 def find_or_download(
     name: str, find: Callable[[], Path | None], root: str | os.PathLike, download: bool, remedy: str
 ) -> Path:
@@ -46,13 +59,11 @@ def find_or_download(
         return found
     reason = ''
     if download:
-        import torchvision
-
         try:
             with _locked(Path(root)):
                 found = find()  # another process may have fetched them meanwhile
                 if found is None:
-                    getattr(torchvision.datasets, name)(str(root), download=True)
+                    _fetch(name, root)
                     found = find()
         except (OSError, RuntimeError) as error:
             reason = f' (the download failed: {" ".join(str(error).split())})'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from openmixup.registry import DATASETS
 __all__ = ['TinyImageNet']
 
 _SHAPE = (3, 64, 64)
+_NAME = re.compile(r'\w[\w.-]*')  # of a file, in no other folder
 logger = logging.getLogger(__name__)
 
 
@@ -42,8 +44,11 @@ def _list_val(root: Path, wnids: list[str]) -> list[tuple[str, int]]:
     files = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         fields = line.split('\t')
-        if len(fields) < 2 or fields[1] not in labels:
-            raise InputError(f'{path}, line {number}: {line!r} is not `file<tab>wnid...` with a wnid of wnids.txt.')
+        if len(fields) < 2 or fields[1] not in labels or not _NAME.fullmatch(fields[0]):
+            raise InputError(
+                f'{path}, line {number}: {line!r} is not `file<tab>wnid...` with a file of val/images and a wnid of '
+                'wnids.txt; unpack the archive tiny-imagenet-200 again.'
+            )
         files.append((f'val/images/{fields[0]}', labels[fields[1]]))
     if not files:
         raise InputError(f'{path} is empty; unpack the archive tiny-imagenet-200 again.')

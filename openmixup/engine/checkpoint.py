@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from openmixup.engine.files import Digest, write_atomically
 from openmixup.engine.manifest import MANIFEST, check_file, newest_first
-from openmixup.errors import InputError
+from openmixup.errors import InputError, printable
+from openmixup.reading import load_plain, load_safetensors
 
 __all__ = [
     'checkpoint_bytes', 'checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint',
@@ -75,7 +76,7 @@ def checkpoint_bytes(content: Mapping[str, Any]) -> int:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors on the CPU.
+    """The content of a checkpoint, or of a published ``.safetensors`` file, with tensors on the CPU.
 
     Raises:
         InputError: no such file, a damaged file, or one that holds more than tensors and plain data.
@@ -84,9 +85,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f'checkpoint {path}: no such file.')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = load_safetensors(path) if path.suffix == '.safetensors' else load_plain(path)
     except Exception as error:  # torch raises many types for a damaged or a refused file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise InputError(
             f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is damaged or holds Python '
             'objects, which are never loaded.'
@@ -133,8 +134,8 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
 
     Args:
         learner: where they go.
-        path: a checkpoint file, or one that holds a state dict alone.
-        strict: every weight must be there and fit; False: what fits is taken.
+        path: a checkpoint file, one that holds a state dict alone, or a published file.
+        strict: every weight must be there and fit, of a published file those of the network; False: what fits is taken.
         log: called with one line on what was left out.
 
     Returns:
@@ -142,19 +143,23 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
     """
     content = read_checkpoint(path)
     state = content.get('state_dict', content)
+    state = {key: value for key, value in state.items() if isinstance(key, str)} if isinstance(state, dict) else {}
     own = learner.state_dict()
+    if Path(path).suffix == '.safetensors':  # neither the teacher nor what a policy has learned
+        own = {key: value for key, value in own.items() if key.startswith('student.')}
     fitting = {
         key: value for key, value in state.items()
         if key in own and isinstance(value, Tensor) and own[key].shape == value.shape
     }  # fmt: skip
     left_out = sorted((set(own) | set(state)) - set(fitting))
     if (strict and left_out) or not fitting:
-        names = ', '.join(left_out[:3]) + (' ...' if len(left_out) > 3 else '')
+        names = ', '.join(printable(name) for name in left_out[:3]) + (' ...' if len(left_out) > 3 else '')
         raise InputError(
             f'{path} does not fit the model: {len(left_out)} of {len(own)} entries are missing, unknown or of another '
             f'shape ({names}); use the config that it was trained with.'
         )
     learner.load_state_dict(fitting, strict=False)
     if left_out and log:
-        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({", ".join(left_out[:3])} ...)')
+        shown = ', '.join(printable(name) for name in left_out[:3])
+        log(f'{path}: {len(fitting)} entries loaded, {len(left_out)} left out ({shown} ...)')
     return list(fitting)

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from openmixup import registry
 from openmixup.datasets.loading import BANK_KEYS, check_bank
+from openmixup.engine.data_config import is_data_config, read_data_config
 from openmixup.engine.optim import GroupedOptimizer, policy_options
 from openmixup.engine.schedulers import BUILDER_KEYS, check_schedulers
 from openmixup.errors import InputError, did_you_mean
@@ -64,7 +65,7 @@ def load_config(
 ) -> Config:
     """A checked config.
 
-    A config is Python code and is run: load only files that you trust.
+    A config in Python is code and is run: load only files that you trust. One in JSON or YAML is parsed as data.
 
     Args:
         name: file, or name of a shipped config.
@@ -77,7 +78,7 @@ def load_config(
     """
     path = find_config(name)
     try:
-        config = Config.fromfile(path, lazy_import=False)
+        config = read_data_config(path) if is_data_config(path) else Config.fromfile(path, lazy_import=False)
     except InputError:
         raise
     except Exception as error:  # a config is code and may raise anything
@@ -194,6 +195,8 @@ def _whole(value: Any, name: str, least: int, most: int | None = None) -> None:
 def validate(config: Mapping[str, Any]) -> None:
     """Refuse unknown keys, types and arguments anywhere in ``config``, before anything is built."""
     _refuse_unknown(config, TOP_KEYS, 'the config', ' (a variable of your own needs a name that begins with _)')
+    if config.get('default_scope', 'openmixup') != 'openmixup':  # mmengine imports the package that is named here
+        raise InputError(f"default_scope={config['default_scope']!r}: expected 'openmixup'; leave it out.")
     model = config.get('model')
     if not isinstance(model, Mapping):
         raise InputError('the config has no model=dict(...): inherit from a recipe through _base_ or write one.')
@@ -221,6 +224,7 @@ def validate(config: Mapping[str, Any]) -> None:
     _refuse_unknown(_section(config, 'env_cfg'), {'cudnn_benchmark', 'preemption_grace'}, 'env_cfg')
     check_schedulers(config.get('param_scheduler'))
     _check(registry.VISUALIZERS, config.get('visualizer'))
+    _check(registry.VISBACKENDS, _section(config, 'visualizer').get('vis_backends'))
     for hook in [*_section(config, 'default_hooks').values(), *(config.get('custom_hooks') or [])]:
         plain = {key: value for key, value in hook.items() if key != 'priority'} if isinstance(hook, Mapping) else hook
         _check(registry.HOOKS, plain)
@@ -263,7 +267,8 @@ def _check_optimizer(wrapper: Mapping[str, Any]) -> None:
     _check(registry.OPTIMIZERS, optimizer)
     registry.OPTIMIZERS.check_complete(optimizer)
     constructor, own = wrapper.get('constructor', 'GroupedOptimizer'), _section(wrapper, 'policy', 'optim_wrapper')
-    if own and not issubclass(registry.OPTIM_WRAPPER_CONSTRUCTORS.get(constructor), GroupedOptimizer):
+    builder = registry.OPTIM_WRAPPER_CONSTRUCTORS.get(constructor)
+    if own and not issubclass(builder, GroupedOptimizer):
         raise InputError(f'{constructor} does not read optim_wrapper.policy: use the constructor GroupedOptimizer.')
     policy_options(optimizer, own)
     rules = _section(wrapper, 'paramwise_cfg', 'optim_wrapper')

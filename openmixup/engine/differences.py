@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from openmixup.errors import InputError
+from openmixup.errors import InputError, printable
 
 __all__ = ['Difference', 'differences', 'fresh_options', 'go_to', 'judge']
 
@@ -31,7 +31,7 @@ class Difference(NamedTuple):
         return self.key.startswith(HARMLESS)
 
     def __str__(self) -> str:
-        return f'{self.key}: {self.old!r} -> {self.new!r}'
+        return f'{printable(self.key, 100)}: {printable(repr(self.old), 100)} -> {printable(repr(self.new), 100)}'
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:

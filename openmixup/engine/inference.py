@@ -15,6 +15,7 @@ from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
 from openmixup.engine.checkpoint import load_weights, read_checkpoint
 from openmixup.engine.config import load_config
+from openmixup.engine.published import data_of
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 
@@ -63,8 +64,8 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     """The model of a config with the weights of a checkpoint, ready to predict; no data set is needed.
 
     Args:
-        config: file, name of a shipped config, or loaded config. Configs are code: use only those that you trust.
-        checkpoint: file written by training; read as tensors and plain data, nothing in it is run.
+        config: file, name of a shipped config, or loaded config. Those in Python are code: use only what you trust.
+        checkpoint: file written by training or published; read as tensors and plain data, nothing in it is run.
         device: 'cpu', 'cuda' ...; None: the GPU if there is one.
 
     Raises:
@@ -84,7 +85,7 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
 
     Args:
         config: a loaded config.
-        checkpoint: file written by training.
+        checkpoint: file written by training or published.
 
     Returns:
         The learner, and a dict with ``classes`` (names) and ``image_shape`` (C, H, W).
@@ -94,18 +95,18 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     """
     if config.get('data_preprocessor') is None:
         raise InputError('the config has no data_preprocessor: use the config that the model was trained with.')
-    meta = read_checkpoint(checkpoint).get('meta', {})
-    if not meta.get('image_shape') or not meta.get('classes'):
+    classes, shape = data_of(read_checkpoint(checkpoint), checkpoint)
+    if not classes or not shape:
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
     model = {**config['model'], 'data_preprocessor': config['data_preprocessor']}
     model['backbone'] = {**model['backbone'], 'pretrained': None}  # the checkpoint has the weights
     if 'pretrained' not in (accepted_arguments(MODELS.get(model['backbone']['type'])) or ()):
         model['backbone'].pop('pretrained')
     if model['head'].get('num_classes') is None:
-        model['head'] = {**model['head'], 'num_classes': len(meta['classes'])}
+        model['head'] = {**model['head'], 'num_classes': len(classes)}
     learner = MODELS.build(model)
     load_weights(learner, checkpoint, strict=True)
-    return learner.eval(), meta
+    return learner.eval(), {'classes': classes, 'image_shape': shape}
 
 
 def _without_downloads(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
         entries = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))['checkpoints']
         wanted = {'file': str, 'bytes': int, 'sha256': str, 'epoch': int, 'iter': int}
         return [entry for entry in entries if all(isinstance(entry[key], kind) for key, kind in wanted.items())]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return []
 
 

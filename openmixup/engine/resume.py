@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from openmixup.engine.differences import differences, fresh_options, go_to, judge
 from openmixup.engine.distributed import accelerator
 from openmixup.engine.loops import learner_of
-from openmixup.errors import InputError
+from openmixup.errors import InputError, printable
 
 __all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']
 
@@ -144,6 +145,26 @@ def run_state(runner: Any) -> dict[str, Any]:
     return state
 
 
+def _told(function: Callable[[Any, Path, dict[str, Any]], None]) -> Callable[[Any, Path, dict[str, Any]], None]:
+    """``function``, with a state that does not fit told as a mistake of the user."""
+
+    @wraps(function)
+    def restored(runner: Any, path: Path, content: dict[str, Any]) -> None:
+        try:
+            function(runner, path, content)
+        except InputError:
+            raise
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = printable(f'{type(error).__name__}: {" ".join(str(error).split())}', 160)
+            raise InputError(
+                f'{path} cannot be continued ({reason}): it is damaged or of another version; start a new run from its '
+                'weights with --load-from.'
+            ) from error
+
+    return restored
+
+
+@_told
 def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
     """Continue the run that wrote ``content``, or with ``allow_inexact_resume`` one that differs from it.
 

@@ -168,9 +168,7 @@ def test_each_process_continues_its_own_history_and_every_parameter_gets_a_gradi
     assert {name: (tensor.dtype, tensor.shape) for name, tensor in second.items()} == {
         'kept1': (torch.bfloat16, (3, 1, 8, 8)), 'few': (torch.bool, (3,))
     }  # fmt: skip
-    again = launch(
-        config_file, tmp_path / 'rest', '--resume', '--load-from', str(tmp_path / 'whole' / 'iter_4.pth')
-    )  # fmt: skip
+    again = launch(config_file, tmp_path / 'rest', '--resume', str(tmp_path / 'whole' / 'iter_4.pth'))
     assert again.returncode == 0, again.stderr[-6000:]
     one, other = (read_checkpoint(tmp_path / name / 'iter_9.pth') for name in ('whole', 'rest'))
     assert one['state_dict'].keys() == other['state_dict'].keys()

@@ -60,7 +60,7 @@ def job(slurm, tmp_path):
         }  # fmt: skip
         command = ['bash', str(ROOT / 'tools/slurm_submit.sh'), 'part', name, str(config)]
         queued = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
-        number, end = queued.stdout.strip(), time.monotonic() + 240
+        number, end, seen = queued.stdout.strip(), time.monotonic() + 240, 0
         while time.monotonic() < end:
             shown = subprocess.run(
                 ['scontrol', 'show', 'job', number], env=environ, capture_output=True, text=True, check=False
@@ -70,7 +70,9 @@ def job(slurm, tmp_path):
                     ['scontrol', 'update', f'jobid={number}', 'StartTime=now'], env=environ, check=False,
                     capture_output=True,
                 )  # fmt: skip
-            if any(f'JobState={state}' in shown for state in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT')):
+            over = any(f'JobState={state}' in shown for state in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT'))
+            seen = seen + 1 if over else 0  # a job looks failed for a moment while it is put back into the queue
+            if seen == 5:
                 break
             time.sleep(1)
         text = (tmp_path / f'{name}.out').read_text()

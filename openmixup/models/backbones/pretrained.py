@@ -1,22 +1,65 @@
-"""Weights of a local file for a backbone, checked key by key."""
+"""Weights of a local file for a backbone, checked key by key; and how libraries read those that they fetch."""
 
 from __future__ import annotations
 
 import contextlib
-import pickle
-from collections.abc import Callable, Iterable
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
-from openmixup.errors import InputError
+from openmixup.errors import InputError, printable
+from openmixup.reading import Refused, load_plain, load_safetensors
 
-__all__ = ['load_pretrained']
+__all__ = ['check_cached', 'load_pretrained', 'only_weights']
 
 _PREFIXES = ('student.backbone.', 'backbone.')
 _CONTAINERS = ('state_dict', 'model')
+_FORCED = {'TORCH_FORCE_WEIGHTS_ONLY_LOAD': '1', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD': '0'}
+_HASH = re.compile(r'-([0-9a-f]{8,})\.')
+
+
+@contextlib.contextmanager
+def only_weights() -> Iterator[None]:
+    """Let torch read files as tensors and plain data, whatever the library that calls it asks for."""
+    before = {name: os.environ.get(name) for name in _FORCED}
+    os.environ.update(_FORCED)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+def check_cached(url: str) -> None:
+    """Refuse a file in torch's cache that is not what its name, which has the first digits of its SHA-256, says.
+
+    torch compares them when it fetches a file, and not when it finds one.
+
+    Raises:
+        InputError: such a file.
+    """
+    path = Path(torch.hub.get_dir(), 'checkpoints', Path(urlparse(url).path).name)
+    named = _HASH.search(path.name)
+    if named is None or not path.is_file():
+        return
+    digest = hashlib.sha256()
+    with path.open('rb') as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    if not digest.hexdigest().startswith(named[1]):
+        raise InputError(
+            f'{path} has the SHA-256 {digest.hexdigest()[:8]}... in place of {named[1]}...: remove it, so that it is '
+            'fetched again.'
+        )
 
 
 def _read(path: Path) -> Any:
@@ -24,15 +67,12 @@ def _read(path: Path) -> Any:
         raise InputError(f'pretrained={str(path)!r} is not a file; give the path of a .safetensors or .pth file.')
     try:
         if path.suffix == '.safetensors':
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        # weights_only: a pickle may run any code when it is read, and weights come from strangers.
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:
+            return load_safetensors(path)
+        return load_plain(path)
+    except Refused as error:
         raise InputError(
-            f'pretrained={str(path)!r} holds more than tensors and is not read because that could run foreign code; '
-            'save its state_dict alone, by torch.save or as .safetensors.'
+            f'pretrained={str(path)!r} holds more than tensors ({error}) and is not read because that could run '
+            'foreign code; take the tensors out of it with tools/import_weights.py.'
         ) from error
     except Exception as error:  # each reader raises its own kinds for a damaged file
         raise InputError(
@@ -46,7 +86,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     for key in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    items = content.items() if isinstance(content, dict) else ()
+    state = {k: v for k, v in items if isinstance(k, str) and isinstance(v, Tensor)}
     if not state:
         raise InputError(f'pretrained={str(path)!r} holds no state_dict; give a file of named tensors.')
     if all(k.startswith('module.') for k in state):
@@ -59,7 +100,8 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _few(what: str, keys: list[str]) -> list[str]:
-    return [f'{what} {", ".join(keys[:3])}{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'] if keys else []
+    shown = ', '.join(printable(key) for key in keys[:3])
+    return [f'{what} {shown}{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'] if keys else []
 
 
 def _misfits(own: dict[str, Tensor], state: dict[str, Tensor], classifier: Iterable[str]) -> list[str]:

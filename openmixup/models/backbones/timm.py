@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.backbones.base import Backbone
 from openmixup.models.backbones.cifar_stem import apply_stem
-from openmixup.models.backbones.pretrained import load_pretrained
+from openmixup.models.backbones.pretrained import check_cached, load_pretrained, only_weights
 from openmixup.registry import MODELS
 
 __all__ = ['TimmBackbone']
@@ -25,6 +25,9 @@ _RESERVED = {
     'global_pool': 'global_pool',
     'pretrained': 'pretrained',
     'checkpoint_path': 'pretrained',
+    'pretrained_cfg': 'pretrained',
+    'pretrained_cfg_overlay': 'pretrained',
+    'cache_dir': None,
     'features_only': None,
     'scriptable': None,
 }
@@ -151,8 +154,11 @@ def _create(model: str, download: bool, arguments: dict[str, Any]) -> nn.Module:
         ) from error
     if not download:
         return net
+    check_cached(net.pretrained_cfg.get('url') or '')
+    timm.models.set_pretrained_check_hash(True)  # of files outside of its hub
     try:
-        return timm.create_model(model, num_classes=0, pretrained=True, **arguments)
+        with only_weights():
+            return timm.create_model(model, num_classes=0, pretrained=True, **arguments)
     except Exception as error:  # whatever the hub client, the network or the cache raise
         raise InputError(
             f'pretrained=True could not get the weights of {model!r} ({type(error).__name__}); '

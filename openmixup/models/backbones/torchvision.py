@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.backbones.base import Backbone
 from openmixup.models.backbones.cifar_stem import apply_stem
-from openmixup.models.backbones.pretrained import load_pretrained
+from openmixup.models.backbones.pretrained import check_cached, load_pretrained, only_weights
 from openmixup.registry import MODELS
 
 __all__ = ['TorchvisionBackbone']
@@ -169,7 +169,7 @@ def _create(model: str, download: bool, options: dict[str, Any]) -> nn.Module:
     if model not in names:
         raise InputError(f'model={model!r} is not a torchvision classification model{did_you_mean(model, names)}.')
     for name in options:
-        if name in ('weights', 'num_classes', 'progress'):
+        if name in ('weights', 'pretrained', 'num_classes', 'progress'):
             raise InputError(f'option {name!r} of TorchvisionBackbone cannot be set under options; leave it out.')
     try:
         net = models.get_model(model, weights=None, **options)
@@ -179,8 +179,10 @@ def _create(model: str, download: bool, options: dict[str, Any]) -> nn.Module:
         ) from error
     if not download:
         return net
+    check_cached(models.get_model_weights(model).DEFAULT.url)
     try:
-        return models.get_model(model, weights='DEFAULT', **options)
+        with only_weights():
+            return models.get_model(model, weights='DEFAULT', **options)
     except Exception as error:  # whatever the network, the cache or the hash check raise
         raise InputError(
             f'pretrained=True could not get the weights of {model!r} ({type(error).__name__}); '

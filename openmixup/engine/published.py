@@ -1,0 +1,116 @@
+"""What a file of weights says of its data, and files for others: the weights of one network and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from openmixup.datasets.decode import MAX_PIXELS
+from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.engine.files import write_atomically
+from openmixup.engine.weight_files import safetensors_bytes
+from openmixup.errors import InputError, printable
+from openmixup.reading import is_finite
+
+__all__ = ['BRANCHES', 'data_of', 'publish']
+
+BRANCHES = {'student': 'student.', 'teacher': 'teacher.network.'}
+ARCHITECTURE = ('model.backbone.', 'model.head.', 'data_preprocessor.mean', 'data_preprocessor.std')
+
+
+def data_of(content: Mapping[str, Any], path: str | Path) -> tuple[list[str], list[int]]:
+    """Class names, and shape (C, H, W) of the images, that the content of a checkpoint names; empty lists if none.
+
+    Raises:
+        InputError: it names something else in their place.
+    """
+    meta = content.get('meta') or {}
+    if not isinstance(meta, dict):
+        raise InputError(f'{path} has a {type(meta).__name__} for meta: expected a dict; use a checkpoint of a run.')
+    classes, shape = meta.get('classes') or [], meta.get('image_shape') or []
+    if not isinstance(classes, list | tuple) or not all(isinstance(name, str) for name in classes):
+        raise InputError(f'{path} has no list of names for classes: use a checkpoint of a run.')
+    sides = list(shape) if isinstance(shape, list | tuple) else [0]
+    if sides and (
+        len(sides) != 3
+        or any(type(side) is not int or side < 1 for side in sides)
+        or sides[0] * sides[1] * sides[2] > MAX_PIXELS
+    ):
+        raise InputError(
+            f'{path} has image_shape={printable(shape)}: expected [channels, height, width] of images that fit into '
+            'memory; use a checkpoint of a run.'
+        )
+    return list(classes), sides
+
+
+def publish(checkpoint: str | Path, out: str | Path, branch: str = 'student') -> Path:
+    """Write the network of a checkpoint as ``NAME-<first 8 hex digits of SHA-256>.safetensors``.
+
+    Optimizer, the other network, learned parts of the policy and histories stay behind. Equal weights give an equal
+    file.
+
+    Args:
+        checkpoint: file written by training.
+        out: name of the file, to which the digits are added; or a folder, for the name of the checkpoint.
+        branch: 'student', or 'teacher' for the moving average; in the file either is the one network.
+
+    Returns:
+        The file written.
+
+    Raises:
+        InputError: the checkpoint cannot be read, does not say what it was trained on, has no such network or weights
+            that are not finite, or the file cannot be written.
+    """
+    source, target = Path(checkpoint), Path(out)
+    content = read_checkpoint(source)
+    classes, shape = data_of(content, source)
+    if not classes or not shape:
+        raise InputError(f'{source} does not say which images it was trained on: publish a checkpoint of a run.')
+    weights = _network(content, branch, source)
+    meta = content['meta']
+    texts = {'openmixup': str(meta.get('openmixup', '')), 'classes': json.dumps(classes)}
+    texts |= {'image_shape': json.dumps(shape), 'branch': meta.get('branch', branch)}
+    architecture = _architecture(content)
+    if architecture:
+        texts['architecture'] = json.dumps(architecture, sort_keys=True)
+    data = safetensors_bytes(weights, texts)
+    digest = hashlib.sha256(data).hexdigest()[:8]
+    folder, stem = (target, source.stem) if target.is_dir() else (target.parent, target.name)
+    path = folder / f'{stem.removesuffix(".safetensors")}-{digest}.safetensors'
+    try:
+        write_atomically(path, lambda stream: stream.write(data))
+    except OSError as error:
+        raise InputError(f'{path} cannot be written ({error.strerror}): give a file in a folder of yours.') from error
+    return path
+
+
+def _network(content: Mapping[str, Any], branch: str, source: Path) -> dict[str, Tensor]:
+    """The finite weights of a branch, under the names of the student."""
+    prefix, state = BRANCHES[branch], content.get('state_dict')
+    weights = {
+        f'student.{key.removeprefix(prefix)}': value
+        for key, value in (state.items() if isinstance(state, dict) else ())
+        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
+    }
+    if not weights:
+        remedy = 'use --branch student' if branch == 'teacher' else 'give a checkpoint of a run'
+        raise InputError(f'{source} has no weights of a {branch}: {remedy}.')
+    for key, value in weights.items():
+        if not is_finite(value):
+            raise InputError(
+                f'{source} has values in {printable(key)} that are not finite: publish another checkpoint.'
+            )
+    return weights
+
+
+def _architecture(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What the settings of the run say of the network, as dotted keys and plain values."""
+    settings = content.get('settings')
+    if isinstance(settings, dict):
+        return {key: value for key, value in settings.items() if str(key).startswith(ARCHITECTURE)}
+    return content['meta'].get('architecture') or {}
