@@ -26,12 +26,14 @@ def accelerator() -> torch.device:
     return torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
 
 
-def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, str]:
+def slurm_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables of torch's ``env://`` from those that ``srun`` sets.
 
     Args:
-        environ: the environment of a Slurm task.
-        first_host: name of the first node of the job.
+        environ: the environment of a Slurm task; without MASTER_ADDR, Slurm is asked for the first node of the job.
+
+    Raises:
+        InputError: it is no such environment, or Slurm does not answer.
     """
     try:
         job, rank, size, local = (environ[f'SLURM_{x}'] for x in ('JOB_ID', 'PROCID', 'NTASKS', 'LOCALID'))
@@ -41,15 +43,21 @@ def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, 
         'RANK': rank,
         'WORLD_SIZE': size,
         'LOCAL_RANK': local,
-        'MASTER_ADDR': environ.get('MASTER_ADDR', first_host),
+        'MASTER_ADDR': environ.get('MASTER_ADDR') or _first_slurm_host(environ),
         'MASTER_PORT': environ.get('MASTER_PORT', str(20000 + int(job) % 20000)),  # jobs on one node must not meet
     }
 
 
-def _first_slurm_host() -> str:
-    nodes = os.environ.get('SLURM_JOB_NODELIST', 'localhost')
-    shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
-    return shown.stdout.split()[0]
+def _first_slurm_host(environ: Mapping[str, str]) -> str:
+    command = ['scontrol', 'show', 'hostnames', environ.get('SLURM_JOB_NODELIST', 'localhost')]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        return shown.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise InputError(
+            f'--launcher slurm: {" ".join(command)} names no node ({type(error).__name__}): set MASTER_ADDR to the '
+            'name of the first node of the job.'
+        ) from error
 
 
 def init_processes(launcher: str, timeout: float = 600.0) -> None:
@@ -66,7 +74,7 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
     if launcher == 'none' or dist.is_initialized():
         return
     if launcher == 'slurm':
-        os.environ.update(slurm_environment(os.environ, _first_slurm_host()))
+        os.environ.update(slurm_environment(os.environ))
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR') if name not in os.environ]
     if missing:
         raise InputError(f'--launcher pytorch: {missing[0]} is not set; start with torchrun or tools/dist_train.sh.')

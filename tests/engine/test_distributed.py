@@ -19,6 +19,7 @@ from openmixup.errors import InputError
 from openmixup.policies import MixPolicy, RandomChoice
 
 ROOT = Path(__file__).parents[2]
+TASK = {'SLURM_JOB_ID': '40123', 'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
 HOOK = """
 from pathlib import Path
 import torch
@@ -116,18 +117,29 @@ def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file,
 
 
 def test_slurm_variables_become_those_of_torch():
-    environ = {'SLURM_JOB_ID': '40123', 'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
-    assert slurm_environment(environ, 'node7') == {
-        'RANK': '5', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1', 'MASTER_ADDR': 'node7', 'MASTER_PORT': '20123',
-    }  # fmt: skip
+    found = {'RANK': '5', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1', 'MASTER_PORT': '20123'}
+    assert slurm_environment({**TASK, 'MASTER_ADDR': 'node7'}) == {**found, 'MASTER_ADDR': 'node7'}
     with pytest.raises(InputError, match='SLURM_PROCID.*srun'):
-        slurm_environment({'SLURM_JOB_ID': '1'}, 'node7')
+        slurm_environment({'SLURM_JOB_ID': '1'})
+
+
+def test_slurm_is_asked_for_the_first_node(monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(InputError, match=r'scontrol show hostnames node\[3-4\] names no node .*: set MASTER_ADDR'):
+        slurm_environment({**TASK, 'SLURM_JOB_NODELIST': 'node[3-4]'})
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$3" = "node[3-4]" ] && echo node3 && echo node4\n')
+    scontrol.chmod(0o755)
+    assert slurm_environment({**TASK, 'SLURM_JOB_NODELIST': 'node[3-4]'})['MASTER_ADDR'] == 'node3'
 
 
 def test_a_launcher_without_its_environment_is_refused(monkeypatch):
-    monkeypatch.delenv('RANK', raising=False)
+    for name in ('RANK', *TASK):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match='start with torchrun'):
         init_processes('pytorch')
+    with pytest.raises(InputError, match="'SLURM_JOB_ID' is not set; start the command with srun"):
+        init_processes('slurm')
     with pytest.raises(InputError, match="launcher='mpi'"):
         init_processes('mpi')
 
