@@ -10,13 +10,16 @@ import os
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
 
 from openmixup.errors import InputError
+from openmixup.registry import MODEL_WRAPPERS
 
-__all__ = ['accelerator', 'init_processes', 'slurm_environment']
+__all__ = ['accelerator', 'init_processes', 'slurm_environment', 'wrapper_options']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
@@ -92,3 +95,25 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
         backend, store=dist.PrefixStore(f'attempt{attempt}', store), rank=rank, world_size=size,
         timeout=timedelta(seconds=timeout),
     )  # fmt: skip
+
+
+def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:
+    """Arguments of the wrapper that averages gradients.
+
+    Args:
+        given: ``model_wrapper_cfg`` of a config, with or without the type of the one wrapper that there is.
+        find_unused_parameters: where ``given`` does not say it.
+
+    Raises:
+        InputError: another type, or an argument that the wrapper does not take from a config.
+    """
+    name = MMDistributedDataParallel.__name__
+    config = {'type': name, **given} if isinstance(given, Mapping) else given or {'type': name}
+    MODEL_WRAPPERS.check(config)
+    if MODEL_WRAPPERS.get(config['type']) is not MMDistributedDataParallel:
+        raise InputError(f'model_wrapper_cfg.type={config["type"]!r}: expected {name!r}, or leave the type out.')
+    for key in ('module', 'device_ids'):
+        if key in config:
+            raise InputError(f'model_wrapper_cfg: {key} is set by the runner: leave it out.')
+    options = {key: value for key, value in config.items() if key != 'type'}
+    return {'find_unused_parameters': find_unused_parameters, **options}

@@ -22,7 +22,7 @@ from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
 from openmixup.engine.data_checks import check_data, set_classes
-from openmixup.engine.distributed import accelerator, init_processes
+from openmixup.engine.distributed import accelerator, init_processes, wrapper_options
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
@@ -193,13 +193,13 @@ class Runner(MMEngineRunner):
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""
         if is_model_wrapper(model):
             return model
+        options = wrapper_options(model_wrapper_cfg, self.cfg.get('find_unused_parameters', False))
         model = model.to(accelerator())
         if not self.distributed:
             return model
         if torch.cuda.is_available():
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model) if self.cfg.get('sync_bn') else model
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-        options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
         check_unused(model, options['find_unused_parameters'])
         return MMDistributedDataParallel(model, device_ids=devices, **options)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from openmixup.engine.checkpoint import read_checkpoint
-from openmixup.engine.distributed import init_processes, slurm_environment
+from openmixup.engine.distributed import init_processes, slurm_environment, wrapper_options
 from openmixup.engine.policy_checks import check_unused
 from openmixup.engine.resume import gather_states
 from openmixup.engine.runner import Runner
@@ -215,3 +215,23 @@ def test_a_choice_of_learned_policies_must_be_announced_to_ddp():
     around = torch.nn.ModuleDict({'policy': torch.nn.Sequential(RandomChoice([Gain(), Gain()]))})
     with pytest.raises(InputError, match='RandomChoice leaves learned'):
         check_unused(around, False)
+
+
+def test_options_of_ddp_may_have_the_form_of_mmengine():
+    options = {'find_unused_parameters': True, 'broadcast_buffers': False}
+    assert wrapper_options({'type': 'MMDistributedDataParallel', **options}, False) == options
+    assert wrapper_options(options, False) == options
+    assert wrapper_options(None, True) == {'find_unused_parameters': True}
+
+
+@pytest.mark.parametrize(('given', 'match'), [
+    ({'type': 'MMFullyShardedDataParallel'}, "MMFullyShardedDataParallel'.*: expected 'MMDistributedDataParallel'"),
+    ({'type': 'MMDistributedDataParalel'}, "did you mean 'MMDistributedDataParallel'"),
+    ({'broadcast_bufers': False}, "did you mean 'broadcast_buffers'"),
+    ({'device_ids': [0]}, 'device_ids is set by the runner: leave it out'),
+    ('MMDistributedDataParallel', "write {'type': 'MMDistributedDataParallel'}"),
+])  # fmt: skip
+def test_wrong_options_of_ddp_are_refused_also_in_one_process(given, match):
+    run = SimpleNamespace(distributed=False, cfg={})
+    with pytest.raises(InputError, match=match):
+        Runner.wrap_model(run, given, torch.nn.Linear(2, 2))
