@@ -27,6 +27,7 @@ from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
 from openmixup.engine.manifest import add_to_manifest, check_file
+from openmixup.engine.model_checks import check_images
 from openmixup.engine.policy_checks import check_needs, check_unused
 from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
@@ -187,7 +188,9 @@ class Runner(MMEngineRunner):
         count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
         if count is not None and isinstance(model, dict):
             set_classes(model['head'], count)
-        return check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
+        learner = check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
+        check_images(learner, {part: self.dataset(part).image_shape for part in parts})
+        return learner
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""

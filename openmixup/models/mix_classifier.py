@@ -70,8 +70,14 @@ class MixClassifier(BaseModel):
                 f'the head has num_classes={head.get("num_classes")!r}: expected a number of classes; '
                 'a training run fills it from the data set, elsewhere give it in the config.'
             )
+        width = network.num_features
+        if head.get('in_features', width) != width:
+            raise InputError(
+                f'model.head.in_features={head["in_features"]!r}, but the vectors of the backbone have {width}: '
+                'leave it out.'
+            )
         self.policy: MixPolicy = POLICIES.build(policy)
-        classifier = {'in_features': network.num_features, **head}
+        classifier = {'in_features': width, **head}
         heads = {name: MODELS.build(classifier) for name in ('main', *self.policy.heads)}
         self.student = Student(network, heads, channels_last)
         self.criterion = MODELS.build(loss)
