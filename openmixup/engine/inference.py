@@ -92,8 +92,9 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     Raises:
         InputError: the files are missing, damaged or do not fit each other.
     """
-    if config.get('data_preprocessor') is None:
-        raise InputError('the config has no data_preprocessor: use the config that the model was trained with.')
+    for name in ('data_preprocessor', 'backbone', 'head'):
+        if (config if name == 'data_preprocessor' else config['model']).get(name) is None:
+            raise InputError(f'the config has no {name}: use the config that the model was trained with.')
     meta = read_checkpoint(checkpoint).get('meta', {})
     if not meta.get('image_shape') or not meta.get('classes'):
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
