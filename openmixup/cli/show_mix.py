@@ -83,8 +83,8 @@ def _learner(name: str, size: int, checkpoint: str | None) -> MixClassifier:
     for part, place in (('head', model), ('data_preprocessor', config)):
         if place.get(part) is None:
             raise InputError(
-                f'{name} has a backbone but no {part}: add it, or leave the backbone out to see the policy with a small '
-                'network.'
+                f'{name} has a backbone but no {part}: add it, or leave the backbone out to see the policy with a '
+                'small network.'
             )
     head = {**model['head'], 'num_classes': model['head'].get('num_classes') or 2}
     return MODELS.build({**model, 'head': head, 'data_preprocessor': config['data_preprocessor']})
