@@ -18,7 +18,7 @@ from openmixup.engine.config import load_config
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 
-__all__ = ['Classifier', 'init_model', 'trained_learner']
+__all__ = ['Classifier', 'init_model', 'trained_learner', 'without_downloads']
 
 
 class Classifier:
@@ -73,7 +73,7 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     loaded = config if isinstance(config, Config) else load_config(config)
     if loaded.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
-    learner, meta = trained_learner(_without_downloads(loaded), checkpoint)
+    learner, meta = trained_learner({**loaded, 'model': without_downloads(loaded['model'])}, checkpoint)
     channels, *size = meta['image_shape']
     crop = _crop(loaded['test_dataloader']['dataset'], size)
     return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
@@ -109,16 +109,15 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     return learner.eval(), meta
 
 
-def _without_downloads(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` whose policy asks for no pretrained weights: what it looks at in training is not needed to predict."""
+def without_downloads(model: Mapping[str, Any]) -> dict[str, Any]:
+    """``model`` whose policy asks for no pretrained weights: what it looks at in training is not needed elsewhere."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: None if key == 'pretrained' else stripped(item) for key, item in value.items()}
         return [stripped(item) for item in value] if isinstance(value, list | tuple) else value
 
-    model = dict(config['model'])
-    return {**config, 'model': {**model, 'policy': stripped(model.get('policy') or {'type': 'Vanilla'})}}
+    return {**model, **({'policy': stripped(model['policy'])} if model.get('policy') else {})}
 
 
 def _device(name: str | None) -> torch.device:
