@@ -254,12 +254,15 @@ class MixClassifier(BaseModel):
         'student' is the student's main head, 'teacher' the teacher's; further heads have their own name behind it, as
         'student/mix' and 'teacher/mix'.
         """
-        networks = {'student': self.student} | ({} if self.teacher is None else {'teacher': self.teacher.network})
-        return {
-            name if head == 'main' else f'{name}/{head}': logits
-            for name, network in networks.items()
-            for head, logits in network.logits(inputs).items()
-        }
+        networks = [self.student] if self.teacher is None else [self.student, self.teacher.network]
+        logits = [values for network in networks for values in network.logits(inputs).values()]
+        return dict(zip(self.branches, logits, strict=True))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of what :meth:`predict` gives."""
+        names = ('student',) if self.teacher is None else ('student', 'teacher')
+        return tuple(name if head == 'main' else f'{name}/{head}' for name in names for head in self.student.heads)
 
 
 def _teacher_arguments(teacher: dict) -> dict[str, Any]:
