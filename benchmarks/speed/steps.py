@@ -61,7 +61,7 @@ CASES = {
     'saliencymix': Case({'type': 'SaliencyMix'}, 1.02),
     'alignmix': Case({'type': 'AlignMix'}, 1.02),
     **{f'puzzlemix, grid {g}': Case({'type': 'PuzzleMix', 'grids': (g,)}, 1.70) for g in (2, 4, 8, 16)},
-    'attentivemix, own teacher': Case({'type': 'AttentiveMix'}),
+    'attentivemix, momentum teacher': Case({'type': 'AttentiveMix'}),
     'automix': Case({'type': 'AutoMix'}, 2.95, 2.4),
     'samix': Case({'type': 'SAMix'}, 2.95),
     'automix, generator every 2nd': Case({'type': 'AutoMix', 'generator': {'every': 2}}),

@@ -81,8 +81,14 @@ def _learner(name: str, size: int, checkpoint: str | None) -> MixClassifier:
         return trained_learner(config, checkpoint)[0]
     if model.get('policy') is None:
         raise InputError(f'{name} has no model.policy to show: give a config of a MixClassifier.')
-    if 'backbone' not in model or not set(POLICIES.build(model['policy']).needs) & LOOKS:
+    if model.get('backbone') is None or not set(POLICIES.build(model['policy']).needs) & LOOKS:
         return _small_learner(POLICIES.build(model['policy']), size)
+    for part, place in (('head', model), ('data_preprocessor', config)):
+        if place.get(part) is None:
+            raise InputError(
+                f'{name} has a backbone but no {part}: add it, or leave the backbone out to see the policy with a '
+                'small network.'
+            )
     head = {**model['head'], 'num_classes': model['head'].get('num_classes') or 2}
     return MODELS.build({**model, 'head': head, 'data_preprocessor': config['data_preprocessor']})
 

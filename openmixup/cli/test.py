@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from openmixup.engine.checkpoint import read_checkpoint
     from openmixup.engine.config import find_config, load_config
+    from openmixup.engine.inference import without_downloads
     from openmixup.engine.launch import build_runner
     from openmixup.engine.published import data_of
     from openmixup.errors import InputError
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config['resume'], config['load_from'] = False, None
     if config['model']['backbone'].get('pretrained'):  # the checkpoint has the weights
         config['model']['backbone']['pretrained'] = None
+    config['model'] = without_downloads(config['model'])
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
         config.pop(key, None)
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):

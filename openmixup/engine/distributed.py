@@ -10,13 +10,16 @@ import os
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
 
 from openmixup.errors import InputError
+from openmixup.registry import MODEL_WRAPPERS
 
-__all__ = ['accelerator', 'init_processes', 'slurm_environment']
+__all__ = ['accelerator', 'init_processes', 'slurm_environment', 'wrapper_options']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
@@ -26,12 +29,14 @@ def accelerator() -> torch.device:
     return torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
 
 
-def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, str]:
+def slurm_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Variables of torch's ``env://`` from those that ``srun`` sets.
 
     Args:
-        environ: the environment of a Slurm task.
-        first_host: name of the first node of the job.
+        environ: the environment of a Slurm task; without MASTER_ADDR, Slurm is asked for the first node of the job.
+
+    Raises:
+        InputError: it is no such environment, or Slurm does not answer.
     """
     try:
         job, rank, size, local = (environ[f'SLURM_{x}'] for x in ('JOB_ID', 'PROCID', 'NTASKS', 'LOCALID'))
@@ -41,15 +46,21 @@ def slurm_environment(environ: Mapping[str, str], first_host: str) -> dict[str, 
         'RANK': rank,
         'WORLD_SIZE': size,
         'LOCAL_RANK': local,
-        'MASTER_ADDR': environ.get('MASTER_ADDR', first_host),
+        'MASTER_ADDR': environ.get('MASTER_ADDR') or _first_slurm_host(environ),
         'MASTER_PORT': environ.get('MASTER_PORT', str(20000 + int(job) % 20000)),  # jobs on one node must not meet
     }
 
 
-def _first_slurm_host() -> str:
-    nodes = os.environ.get('SLURM_JOB_NODELIST', 'localhost')
-    shown = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
-    return shown.stdout.split()[0]
+def _first_slurm_host(environ: Mapping[str, str]) -> str:
+    command = ['scontrol', 'show', 'hostnames', environ.get('SLURM_JOB_NODELIST', 'localhost')]
+    try:
+        shown = subprocess.run(command, capture_output=True, text=True, check=True)
+        return shown.stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError) as error:
+        raise InputError(
+            f'--launcher slurm: {" ".join(command)} names no node ({type(error).__name__}): set MASTER_ADDR to the '
+            'name of the first node of the job.'
+        ) from error
 
 
 def init_processes(launcher: str, timeout: float = 600.0) -> None:
@@ -66,7 +77,7 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
     if launcher == 'none' or dist.is_initialized():
         return
     if launcher == 'slurm':
-        os.environ.update(slurm_environment(os.environ, _first_slurm_host()))
+        os.environ.update(slurm_environment(os.environ))
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR') if name not in os.environ]
     if missing:
         raise InputError(f'--launcher pytorch: {missing[0]} is not set; start with torchrun or tools/dist_train.sh.')
@@ -84,3 +95,25 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
         backend, store=dist.PrefixStore(f'attempt{attempt}', store), rank=rank, world_size=size,
         timeout=timedelta(seconds=timeout),
     )  # fmt: skip
+
+
+def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:
+    """Arguments of the wrapper that averages gradients.
+
+    Args:
+        given: ``model_wrapper_cfg`` of a config, with or without the type of the one wrapper that there is.
+        find_unused_parameters: where ``given`` does not say it.
+
+    Raises:
+        InputError: another type, or an argument that the wrapper does not take from a config.
+    """
+    name = MMDistributedDataParallel.__name__
+    config = {'type': name, **given} if isinstance(given, Mapping) else given or {'type': name}
+    MODEL_WRAPPERS.check(config)
+    if MODEL_WRAPPERS.get(config['type']) is not MMDistributedDataParallel:
+        raise InputError(f'model_wrapper_cfg.type={config["type"]!r}: expected {name!r}, or leave the type out.')
+    for key in ('module', 'device_ids'):
+        if key in config:
+            raise InputError(f'model_wrapper_cfg: {key} is set by the runner: leave it out.')
+    options = {key: value for key, value in config.items() if key != 'type'}
+    return {'find_unused_parameters': find_unused_parameters, **options}

@@ -19,7 +19,7 @@ from openmixup.engine.published import data_of
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 
-__all__ = ['Classifier', 'init_model', 'trained_learner']
+__all__ = ['Classifier', 'init_model', 'trained_learner', 'without_downloads']
 
 
 class Classifier:
@@ -74,7 +74,7 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     loaded = config if isinstance(config, Config) else load_config(config)
     if loaded.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
-    learner, meta = trained_learner(_without_downloads(loaded), checkpoint)
+    learner, meta = trained_learner({**loaded, 'model': without_downloads(loaded['model'])}, checkpoint)
     channels, *size = meta['image_shape']
     crop = _crop(loaded['test_dataloader']['dataset'], size)
     return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
@@ -93,8 +93,9 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     Raises:
         InputError: the files are missing, damaged or do not fit each other.
     """
-    if config.get('data_preprocessor') is None:
-        raise InputError('the config has no data_preprocessor: use the config that the model was trained with.')
+    for name in ('data_preprocessor', 'backbone', 'head'):
+        if (config if name == 'data_preprocessor' else config['model']).get(name) is None:
+            raise InputError(f'the config has no {name}: use the config that the model was trained with.')
     classes, shape = data_of(read_checkpoint(checkpoint), checkpoint)
     if not classes or not shape:
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
@@ -109,16 +110,15 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     return learner.eval(), {'classes': classes, 'image_shape': shape}
 
 
-def _without_downloads(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` whose policy asks for no pretrained weights: what it looks at in training is not needed to predict."""
+def without_downloads(model: Mapping[str, Any]) -> dict[str, Any]:
+    """``model`` whose policy asks for no pretrained weights: what it looks at in training is not needed elsewhere."""
 
     def stripped(value: Any) -> Any:
         if isinstance(value, Mapping):
             return {key: None if key == 'pretrained' else stripped(item) for key, item in value.items()}
         return [stripped(item) for item in value] if isinstance(value, list | tuple) else value
 
-    model = dict(config['model'])
-    return {**config, 'model': {**model, 'policy': stripped(model.get('policy') or {'type': 'Vanilla'})}}
+    return {**model, **({'policy': stripped(model['policy'])} if model.get('policy') else {})}
 
 
 def _device(name: str | None) -> torch.device:

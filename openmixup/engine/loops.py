@@ -1,4 +1,4 @@
-"""Training by epoch or by iteration, and evaluation.
+"""Training by epoch or by iteration.
 
 Every random draw of a step is keyed by (seed, step, rank), so that a run that is continued repeats what an undisturbed
 one would have done.
@@ -6,25 +6,22 @@ one would have done.
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
-from openmixup.engine.distributed import accelerator
 from openmixup.engine.preemption import Preemption
 from openmixup.errors import InputError
 from openmixup.policies import Context
 from openmixup.randomness import derive_seed
-from openmixup.registry import LOOPS, METRICS
+from openmixup.registry import LOOPS
 
-__all__ = ['EpochLoop', 'EvalLoop', 'IterLoop', 'TrainLoop', 'learner_of']
+__all__ = ['EpochLoop', 'IterLoop', 'TrainLoop', 'learner_of', 'resting']
 
 
 def learner_of(runner: Any) -> Any:
@@ -226,8 +223,8 @@ class EpochLoop(TrainLoop):
             self.step(batch)
             if self.iter % len(self.dataloader):
                 self.after_step_hooks()
-        self.epoch += 1
         self.runner.call_hook('after_train_epoch')
+        self.epoch += 1
 
 
 @LOOPS.register_module()
@@ -279,8 +276,9 @@ class IterLoop(TrainLoop):
         self.epoch, self.iter, self.origin = epoch, step, (0, step, samples)
 
     def advance(self) -> None:
-        """From the current position to the end."""
+        """From the current position to the end; for hooks that is one epoch."""
         self.dataloader.start_at(self.iter - self.origin[1], self.origin[2])
+        self.runner.call_hook('before_train_epoch')
         batches = self.batches()
         while self.pending or (self.iter < self._max_iters and not self.stop_training):
             if not self.pending:
@@ -290,58 +288,4 @@ class IterLoop(TrainLoop):
             self.evaluate()
             self.pending = False
             self.after_step_hooks()
-
-
-@LOOPS.register_module()
-class EvalLoop(BaseLoop):
-    """Evaluation of every branch of the learner (student, teacher).
-
-    Args:
-        runner: the runner.
-        dataloader: loader of the evaluation batches.
-        evaluator: configs of the metrics.
-    """
-
-    def __init__(self, runner: Any, dataloader: BatchLoader, evaluator: list[dict]) -> None:
-        super().__init__(runner, dataloader)
-        self.evaluator = evaluator if isinstance(evaluator, list | tuple) else [evaluator]
-
-    def run(self) -> dict[str, Any]:
-        """Metrics by name; those of branches other than the student carry the branch, as in ``teacher/top1``."""
-        runner = self.runner
-        learner = learner_of(runner)
-        runner.call_hook('before_val')
-        runner.model.eval()
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            for buffer in learner.buffers():  # BatchNorm statistics of this rank's last step differ from the others'
-                dist.broadcast(buffer, 0)
-        start = time.perf_counter()
-        asked = self._common_batches()
-        metrics: dict[str, list[Any]] = {}
-        with torch.no_grad():
-            for number, batch in enumerate(resting(self.dataloader, runner.preemption)):
-                if number < asked:
-                    runner.preemption.pause()
-                batch = learner.data_preprocessor(batch, training=False)
-                for branch, logits in learner.predict(batch['inputs']).items():
-                    if branch not in metrics:
-                        metrics[branch] = [METRICS.build(metric) for metric in self.evaluator]
-                    for metric in metrics[branch]:
-                        metric.update(logits, batch['labels'])
-        result: dict[str, Any] = {}
-        for branch, built in metrics.items():
-            prefix = '' if branch == 'student' else f'{branch}/'
-            for metric in built:
-                result |= {f'{prefix}{name}': value for name, value in metric.compute().items()}
-        result['seconds'] = time.perf_counter() - start
-        runner.call_hook('after_val_epoch', metrics=result)
-        return result
-
-    def _common_batches(self) -> int:
-        """Batches that every process has: they need not have the same number."""
-        count = len(self.dataloader)
-        if not dist.is_initialized() or dist.get_world_size() == 1:
-            return count
-        least = torch.tensor(count, device=accelerator())
-        dist.all_reduce(least, dist.ReduceOp.MIN)
-        return int(least)
+        self.runner.call_hook('after_train_epoch')

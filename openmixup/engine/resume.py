@@ -217,7 +217,12 @@ def _restore_own(runner: Any, learner: Any, content: Mapping[str, Any], *, gradi
 
 
 def finite(module: torch.nn.Module) -> bool:
-    """Whether all weights are finite; one read from the device."""
+    """Whether all weights and floating-point buffers are finite; one read from the device."""
     with torch.no_grad():
         sums = [parameter.double().sum() for parameter in module.parameters()]
+        for buffer in module.buffers():
+            if (
+                buffer.is_floating_point()
+            ):  # masks are made of -inf; spoilt statistics are NaN or have infinite variance
+                sums.append(buffer.double().nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=0.0).sum())
         return bool(torch.stack(sums).isfinite().all()) if sums else True

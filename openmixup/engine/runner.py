@@ -22,11 +22,12 @@ from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
 from openmixup.engine.data_checks import check_data, set_classes
-from openmixup.engine.distributed import accelerator, init_processes
+from openmixup.engine.distributed import accelerator, init_processes, wrapper_options
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
 from openmixup.engine.manifest import add_to_manifest, check_file
+from openmixup.engine.model_checks import check_images
 from openmixup.engine.policy_checks import check_last_batch, check_needs, check_unused
 from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
@@ -189,12 +190,15 @@ class Runner(MMEngineRunner):
         count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
         if count is not None and isinstance(model, dict):
             set_classes(model['head'], count)
-        return check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
+        learner = check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
+        check_images(learner, {part: self.dataset(part).image_shape for part in parts})
+        return learner
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""
         if is_model_wrapper(model):
             return model
+        options = wrapper_options(model_wrapper_cfg, self.cfg.get('find_unused_parameters', False))
         model = model.to(accelerator())
         if not self.distributed:
             return model
@@ -203,7 +207,6 @@ class Runner(MMEngineRunner):
                 if name != 'teacher':  # in a step without learned masks a process may leave its pass out
                     setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-        options = {'find_unused_parameters': self.cfg.get('find_unused_parameters', False), **(model_wrapper_cfg or {})}
         check_unused(model, options['find_unused_parameters'])
         return MMDistributedDataParallel(model, device_ids=devices, **options)
 

@@ -31,10 +31,15 @@ class ClassificationMetric:
     def __init__(self, topk: Sequence[int] = (1, 5), bins: int = 15) -> None:
         if not topk or any(not isinstance(k, int) or k < 1 for k in topk):
             raise InputError(f'ClassificationMetric(topk={topk!r}): expected whole numbers of at least 1.')
-        if bins < 1:
-            raise InputError(f'ClassificationMetric(bins={bins}): expected at least 1.')
+        if not isinstance(bins, int) or bins < 1:
+            raise InputError(f'ClassificationMetric(bins={bins!r}): expected a whole number of at least 1.')
         self.topk, self.bins = tuple(topk), bins
         self.reset()
+
+    def names(self, num_classes: int | None) -> tuple[str, ...]:
+        """Names of what :meth:`compute` gives for so many classes; None: for any number."""
+        tops = (f'top{k}' for k in self.topk if num_classes is None or k <= num_classes)
+        return (*tops, 'loss', 'ece', 'per_class')
 
     def reset(self) -> None:
         """Forget all samples."""

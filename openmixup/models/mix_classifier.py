@@ -70,8 +70,14 @@ class MixClassifier(BaseModel):
                 f'the head has num_classes={head.get("num_classes")!r}: expected a number of classes; '
                 'a training run fills it from the data set, elsewhere give it in the config.'
             )
+        width = network.num_features
+        if head.get('in_features', width) != width:
+            raise InputError(
+                f'model.head.in_features={head["in_features"]!r}, but the vectors of the backbone have {width}: '
+                'leave it out.'
+            )
         self.policy: MixPolicy = POLICIES.build(policy)
-        classifier = {'in_features': network.num_features, **head}
+        classifier = {'in_features': width, **head}
         heads = {name: MODELS.build(classifier) for name in ('main', *self.policy.heads)}
         self.student = Student(network, heads, channels_last)
         self.criterion = MODELS.build(loss)
@@ -253,12 +259,15 @@ class MixClassifier(BaseModel):
         'student' is the student's main head, 'teacher' the teacher's; further heads have their own name behind it, as
         'student/mix' and 'teacher/mix'.
         """
-        networks = {'student': self.student} | ({} if self.teacher is None else {'teacher': self.teacher.network})
-        return {
-            name if head == 'main' else f'{name}/{head}': logits
-            for name, network in networks.items()
-            for head, logits in network.logits(inputs).items()
-        }
+        networks = [self.student] if self.teacher is None else [self.student, self.teacher.network]
+        logits = [values for network in networks for values in network.logits(inputs).values()]
+        return dict(zip(self.branches, logits, strict=True))
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Names of what :meth:`predict` gives."""
+        names = ('student',) if self.teacher is None else ('student', 'teacher')
+        return tuple(name if head == 'main' else f'{name}/{head}' for name in names for head in self.student.heads)
 
 
 def _teacher_arguments(teacher: dict) -> dict[str, Any]:

@@ -326,6 +326,20 @@ def test_pretrained_files_are_not_needed_behind_a_training(capsys, tmp_path, tra
     assert 'top1' in capsys.readouterr().out
 
 
+def test_the_frozen_networks_of_a_policy_are_not_needed_behind_a_training(capsys, tmp_path, trained):
+    from openmixup.cli.predict import main as predict
+    from openmixup.cli.test import main as test
+
+    teacher = {'type': 'TimmBackbone', 'model': 'resnet10t', 'pretrained': str(tmp_path / 'gone.pth')}
+    policy = {'type': 'RandomChoice', 'policies': [{'type': 'AttentiveMix', 'teacher': teacher}]}
+    jpeg(tmp_path / 'digit.jpg', (8, 8))
+    argv, options = [DIGITS, str(trained / 'epoch_1.pth')], ['--cfg-options', f'model.policy={policy}']
+    assert predict([*argv, str(tmp_path / 'digit.jpg'), '--device', 'cpu', *options]) == 0
+    assert test([*argv, '--work-dir', str(tmp_path / 'test'), *options]) == 0
+    assert 'top1' in capsys.readouterr().out
+    assert 'gone.pth' in mistake(capsys, 'train', DIGITS, '--work-dir', str(tmp_path / 'work'), *options)
+
+
 @pytest.mark.parametrize(
     ('options', 'there', 'not_there'),
     [

@@ -64,6 +64,32 @@ def test_the_policy_of_a_config(tmp_path):
         main([str(config)])
 
 
+@pytest.mark.parametrize('missing', ['head', 'data_preprocessor', 'backbone'])
+def test_what_a_network_to_look_at_needs_is_named(tmp_path, missing):
+    import torch
+
+    parts = {
+        'backbone': "backbone=dict(type='CifarResNet')",
+        'head': "head=dict(type='LinearHead', num_classes=2)",
+    }
+    text = ', '.join(value for name, value in parts.items() if name != missing)
+    lines = [f"model = dict(type='MixClassifier', {text}, policy=dict(type='ManifoldMix'))"]
+    if missing != 'data_preprocessor':
+        lines.append("data_preprocessor = dict(type='BatchPreprocessor', mean=(0.5,) * 3, std=(0.2,) * 3)")
+    config = tmp_path / 'config.py'
+    config.write_text('\n'.join(lines))
+    picture, weights = tmp_path / 'mix.png', tmp_path / 'weights.pth'
+    torch.save({'state_dict': {}, 'meta': {'image_shape': [3, 32, 32], 'classes': ['a', 'b']}}, weights)
+    if missing == 'backbone':  # a small network stands in
+        main([str(config), '--out', str(picture), '--size', '32'])
+        assert picture.exists()
+    else:
+        with pytest.raises(InputError, match=f'has a backbone but no {missing}: add it, or leave the backbone out'):
+            main([str(config), '--out', str(picture), '--size', '32'])
+    with pytest.raises(InputError, match=f'the config has no .*{missing}: use the config that the model was trained'):
+        main([str(config), '--out', str(picture), '--checkpoint', str(weights)])
+
+
 @pytest.mark.parametrize(('argv', 'match'), [
     (['CutMax'], "did you mean 'CutMix'"),
     (['nowhere.py'], 'no such file'),

@@ -63,7 +63,7 @@ def launch() -> Callable[..., subprocess.CompletedProcess]:
     """Train in processes of their own, as torchrun starts them: ``launch(config, work_dir, *argv, processes=2)``."""
 
     def run(config: Path, work: Path, *argv: str, processes: int = 2) -> subprocess.CompletedProcess:
-        environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(config.parent)}
+        environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{config.parent}{os.pathsep}{ROOT}'}
         command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
         command += [str(ROOT / 'tools/train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(work), *argv]
         return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)

@@ -12,7 +12,7 @@ import torch
 
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import read_checkpoint
-from openmixup.engine.distributed import init_processes, slurm_environment
+from openmixup.engine.distributed import init_processes, slurm_environment, wrapper_options
 from openmixup.engine.policy_checks import check_last_batch, check_unused
 from openmixup.engine.resume import gather_states
 from openmixup.engine.runner import Runner
@@ -20,7 +20,9 @@ from openmixup.errors import InputError
 from openmixup.policies import AutoMix, LUMix, MixPolicy, Mixup, Network, RandomChoice, RecursiveMix, RegMixup
 
 ROOT = Path(__file__).parents[2]
+TASK = {'SLURM_JOB_ID': '40123', 'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
 HOOK = """
+import hashlib
 from pathlib import Path
 import torch
 from mmengine.hooks import Hook
@@ -38,8 +40,10 @@ class Witness(Hook):
     def after_train(self, runner):
         weights = torch.cat([p.detach().flatten() for p in learner_of(runner).student.parameters()])
         teacher = torch.cat([p.flatten() for p in learner_of(runner).teacher.parameters()])
-        buffers = float(runner.val_loop.run()['top1'])
-        self.lines.append(f'{weights.double().sum().item()} {teacher.double().sum().item()} {buffers}')
+        top1 = runner.val_loop.run()['top1']
+        evaluated = b''.join(b.detach().cpu().numpy().tobytes() for b in learner_of(runner).buffers())
+        buffers = hashlib.sha256(evaluated).hexdigest()
+        self.lines.append(f'{weights.double().sum().item()} {teacher.double().sum().item()} {top1} {buffers}')
         Path(runner.work_dir, f'rank{runner.rank}.txt').write_text('\\n'.join(self.lines))
 """
 
@@ -103,7 +107,7 @@ def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file,
     done = launch(config_file, tmp_path / 'work')
     assert done.returncode == 0, done.stderr[-6000:]
     first, second = ((tmp_path / 'work' / f'rank{rank}.txt').read_text().splitlines() for rank in (0, 1))
-    assert first[-1] == second[-1]  # weights, teacher and accuracy over all samples
+    assert first[-1] == second[-1]  # weights, teacher, accuracy over all samples, statistics that it was measured with
     policies = [[line.split()[0] for line in lines[:-1]] for lines in (first, second)]
     assert policies[0] == policies[1]  # the choice of a policy is shared
     assert len(set(policies[0])) == 2
@@ -117,18 +121,29 @@ def test_two_processes_agree_on_weights_and_draw_their_own_mixtures(config_file,
 
 
 def test_slurm_variables_become_those_of_torch():
-    environ = {'SLURM_JOB_ID': '40123', 'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
-    assert slurm_environment(environ, 'node7') == {
-        'RANK': '5', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1', 'MASTER_ADDR': 'node7', 'MASTER_PORT': '20123',
-    }  # fmt: skip
+    found = {'RANK': '5', 'WORLD_SIZE': '8', 'LOCAL_RANK': '1', 'MASTER_PORT': '20123'}
+    assert slurm_environment({**TASK, 'MASTER_ADDR': 'node7'}) == {**found, 'MASTER_ADDR': 'node7'}
     with pytest.raises(InputError, match='SLURM_PROCID.*srun'):
-        slurm_environment({'SLURM_JOB_ID': '1'}, 'node7')
+        slurm_environment({'SLURM_JOB_ID': '1'})
+
+
+def test_slurm_is_asked_for_the_first_node(monkeypatch, tmp_path):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    with pytest.raises(InputError, match=r'scontrol show hostnames node\[3-4\] names no node .*: set MASTER_ADDR'):
+        slurm_environment({**TASK, 'SLURM_JOB_NODELIST': 'node[3-4]'})
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\n[ "$3" = "node[3-4]" ] && echo node3 && echo node4\n')
+    scontrol.chmod(0o755)
+    assert slurm_environment({**TASK, 'SLURM_JOB_NODELIST': 'node[3-4]'})['MASTER_ADDR'] == 'node3'
 
 
 def test_a_launcher_without_its_environment_is_refused(monkeypatch):
-    monkeypatch.delenv('RANK', raising=False)
+    for name in ('RANK', *TASK):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match='start with torchrun'):
         init_processes('pytorch')
+    with pytest.raises(InputError, match="'SLURM_JOB_ID' is not set; start the command with srun"):
+        init_processes('slurm')
     with pytest.raises(InputError, match="launcher='mpi'"):
         init_processes('mpi')
 
@@ -259,3 +274,23 @@ def test_the_runner_refuses_a_last_batch_of_one_before_the_first_step():
     run = SimpleNamespace(model=wrapped(AutoMix()), _loader=lambda part, infinite: loader(17))
     with pytest.raises(InputError, match='AutoMix has parts'):
         Runner.build_train_loop(run, {'type': 'EpochLoop', 'max_epochs': 1})
+
+
+def test_options_of_ddp_may_have_the_form_of_mmengine():
+    options = {'find_unused_parameters': True, 'broadcast_buffers': False}
+    assert wrapper_options({'type': 'MMDistributedDataParallel', **options}, False) == options
+    assert wrapper_options(options, False) == options
+    assert wrapper_options(None, True) == {'find_unused_parameters': True}
+
+
+@pytest.mark.parametrize(('given', 'match'), [
+    ({'type': 'MMFullyShardedDataParallel'}, "MMFullyShardedDataParallel'.*: expected 'MMDistributedDataParallel'"),
+    ({'type': 'MMDistributedDataParalel'}, "did you mean 'MMDistributedDataParallel'"),
+    ({'broadcast_bufers': False}, "did you mean 'broadcast_buffers'"),
+    ({'device_ids': [0]}, 'device_ids is set by the runner: leave it out'),
+    ('MMDistributedDataParallel', "write {'type': 'MMDistributedDataParallel'}"),
+])  # fmt: skip
+def test_wrong_options_of_ddp_are_refused_also_in_one_process(given, match):
+    run = SimpleNamespace(distributed=False, cfg={})
+    with pytest.raises(InputError, match=match):
+        Runner.wrap_model(run, given, torch.nn.Linear(2, 2))

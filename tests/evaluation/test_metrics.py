@@ -52,6 +52,8 @@ def test_a_class_without_samples_and_few_classes():
     result = metric.compute()
     assert result['per_class'] == [100, 100, None]
     assert 'top5' not in result
+    assert metric.names(3) == tuple(result)
+    assert metric.names(5) == metric.names(None) == ('top1', 'top5', 'loss', 'ece', 'per_class')
 
 
 def test_reset_forgets():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,10 @@ class CheckpointHook(Hook):
         self.interval, self.keep, self.save_best, self.by_epoch = interval, keep, save_best, by_epoch
 
     def before_train(self, runner: Any) -> None:
-        """A continued run goes on pruning what it wrote before."""
+        """Check ``save_best`` where the metrics say their names; a continued run goes on pruning what it wrote."""
+        names = getattr(runner.val_loop, 'names', None)
+        if names is not None:
+            self._check_best(names)
         self._written = checkpoint_files(Path(runner.work_dir))[::-1] if runner.train_loop.iter else []
 
     def after_step(self, runner: Any) -> None:
@@ -70,16 +74,19 @@ class CheckpointHook(Hook):
                 old.unlink(missing_ok=True)
             self._written = self._written[-self.keep :]
 
+    def _check_best(self, names: Iterable[str]) -> None:
+        known = [name for name in names if 'top' in name]
+        if self.save_best is not None and self.save_best not in known:
+            raise InputError(
+                f'CheckpointHook(save_best={self.save_best!r}): expected None or a metric whose largest value is the '
+                f'best ({", ".join(known) or "there is none"}).'
+            )
+
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
         """Keep the weights if they are the best so far."""
         if self.save_best is None or runner.train_loop is None or not metrics:
             return
-        if self.save_best not in metrics or 'top' not in self.save_best:
-            names = ', '.join(key for key in metrics if 'top' in key)
-            raise InputError(
-                f'CheckpointHook(save_best={self.save_best!r}): expected a metric whose largest value is the best, '
-                f'of {names}.'
-            )
+        self._check_best(metrics)
         score = metrics[self.save_best]
         if runner.best and score <= runner.best[self.save_best]:
             return
