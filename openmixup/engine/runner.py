@@ -21,7 +21,7 @@ from torch import nn
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
-from openmixup.engine.data_checks import check_data, set_classes
+from openmixup.engine.data_checks import build_data, check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes
 from openmixup.engine.environment import environment
 from openmixup.engine.loops import learner_of
@@ -29,7 +29,7 @@ from openmixup.engine.policy_checks import check_needs, check_unused
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.errors import InputError
-from openmixup.registry import DATASETS, HOOKS, LOOPS, MODELS, RUNNERS
+from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
 
@@ -148,13 +148,7 @@ class Runner(MMEngineRunner):
                 if getattr(self, f'_{other}_dataloader').get('dataset') == config:
                     self._datasets[part] = built
                     return built
-            built = DATASETS.build(config)
-            if getattr(built, 'reads_epoch', False):  # its crops are drawn by key and must differ between seeds
-                built.seed = self.seed
-            if loader.get('on_device'):
-                if not hasattr(built, 'to'):
-                    raise InputError(f'{part}_dataloader.on_device=True: {type(built).__name__} is not held in memory.')
-                built = built.to(accelerator())
+            built = build_data(loader, f'{part}_dataloader', self.seed, Path(self.work_dir))
             self._datasets[part] = built
         return self._datasets[part]
 
