@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openmixup.engine.disk import saving, tensor_bytes
 from openmixup.errors import InputError
 
 __all__ = ['checkpoint_files', 'latest_checkpoint', 'load_weights', 'put_aside', 'read_checkpoint', 'write_checkpoint']
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
-RESULTS = ('best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
+RESULTS = ('best.pth', 'summary.json', 'history.json', 'mix_gallery.png', 'bad_images.jsonl', 'non_finite_step_*')
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -43,17 +44,21 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> None:
     Args:
         content: nested dicts, lists and tuples of tensors, numbers, texts and None.
         path: the target, ``*.pth``.
+
+    Raises:
+        InputError: the disk does not take it; the old file is untouched, and no temporary one is left.
     """
     plain = _plain(content, 'checkpoint')
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        with temporary.open('wb') as stream:
-            torch.save(plain, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with saving(path, tensor_bytes(plain)):
+        try:
+            with temporary.open('wb') as stream:
+                torch.save(plain, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -91,7 +96,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def put_aside(folder: Path, name: str, log: Callable[[str], None]) -> None:
     """Move what an earlier run left in a work directory into a folder of its own, so that no two runs are mixed up."""
-    old = [*checkpoint_files(folder), *(path for path in (folder / result for result in RESULTS) if path.exists())]
+    old = [*checkpoint_files(folder), *(path for result in RESULTS for path in folder.glob(result))]
     if old:
         aside = folder / f'before_{name}'
         aside.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from openmixup.engine.checkpoint import checkpoint_files, read_checkpoint, write_checkpoint
+from openmixup.engine.disk import check_space
 from openmixup.engine.loops import IterLoop, learner_of
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
@@ -40,6 +41,8 @@ class CheckpointHook(Hook):
     def before_train(self, runner: Any) -> None:
         """A continued run goes on pruning what it wrote before."""
         self._written = checkpoint_files(Path(runner.work_dir))[::-1] if runner.train_loop.iter else []
+        there = sum(path.stat().st_size for path in self._written)
+        check_space(runner, learner_of(runner), self.keep, self.save_best is not None, there)
 
     def after_step(self, runner: Any) -> None:
         """Save by steps; in a run counted in steps an epoch is one pass over the data."""
