@@ -16,6 +16,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
+from openmixup.engine.failures import Rollback, memory_errors
 from openmixup.errors import InputError
 from openmixup.policies import Context
 from openmixup.randomness import derive_seed
@@ -109,9 +110,19 @@ class TrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.model.train()
-        self.advance()
+        while not self._advanced():
+            runner.call_hook('go_back')  # a hook restores weights and position
         runner.call_hook('after_train')
         return runner.model
+
+    def _advanced(self) -> bool:
+        """Whether the end of the run was reached; False: it must go back to a checkpoint."""
+        try:
+            with memory_errors(self.runner, 'train'):
+                self.advance()
+        except Rollback:
+            return False
+        return True
 
     @abstractmethod
     def advance(self) -> None:
@@ -244,7 +255,8 @@ class EvalLoop(BaseLoop):
                 dist.broadcast(buffer, 0)
         start = time.perf_counter()
         metrics: dict[str, list[Any]] = {}
-        with torch.no_grad():
+        part = 'test' if runner._test_loop is self else 'val'
+        with torch.no_grad(), memory_errors(runner, part):
             for batch in self.dataloader:
                 batch = learner.data_preprocessor(batch, training=False)
                 for branch, logits in learner.predict(batch['inputs']).items():
