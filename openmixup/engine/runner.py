@@ -97,7 +97,8 @@ class Runner(MMEngineRunner):
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """The schedulers' hook and those of the config, none of mmengine's that read the device in each step."""
-        for hook in {'param_scheduler': {'type': 'ParamSchedulerHook'}, **(hooks or {})}.values():
+        own = {'param_scheduler': {'type': 'ParamSchedulerHook'}, 'non_finite': {'type': 'NonFiniteHook'}}
+        for hook in {**own, **(hooks or {})}.values():
             if hook is not None:
                 self.register_hook(hook)
         if getattr(learner_of(self), 'teacher', None) is not None:
@@ -236,6 +237,7 @@ class Runner(MMEngineRunner):
         path = Path(self.work_dir, name)
         state = run_state(self)  # on all ranks: hooks may reduce over them
         if not finite(learner_of(self)):
+            self.call_hook('on_bad_weights')
             raise InputError(
                 f'the weights are not finite at step {self.train_loop.iter}, so that {name} was not written: lower the '
                 'learning rate or clip gradients; earlier checkpoints are still there.'

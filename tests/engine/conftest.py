@@ -33,7 +33,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, mo
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=3, eta_min=0.0, by_epoch=True)]
 default_hooks = dict(
     log=dict(type='LogHook', interval=2), checkpoint=dict(type='CheckpointHook', interval=1, keep=2),
-    gallery=dict(type='MixGalleryHook'), summary=dict(type='SummaryHook'))
+    gallery=dict(type='MixGalleryHook'), summary=dict(type='SummaryHook'), non_finite=dict(type='NonFiniteHook'))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
 """
 
@@ -63,7 +63,7 @@ def launch() -> Callable[..., subprocess.CompletedProcess]:
     """Train in processes of their own, as torchrun starts them: ``launch(config, work_dir, *argv, processes=2)``."""
 
     def run(config: Path, work: Path, *argv: str, processes: int = 2) -> subprocess.CompletedProcess:
-        environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(config.parent)}
+        environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join([str(ROOT), str(config.parent)])}
         command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
         command += [str(ROOT / 'tools/train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(work), *argv]
         return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)

@@ -29,6 +29,9 @@ class LogHook(Hook):
     interval. ``agree`` is the lam-weighted agreement: the mean weight, in the mixture, of the class that the network
     finds most likely; it is no accuracy on clean images.
 
+    The losses of the single steps are read along with the averages; hooks get them, averaged over the processes, in
+    ``after_read(runner, steps, losses)``. A step whose update was left out for its loss counts nowhere.
+
     Args:
         interval: steps between two reads.
     """
@@ -41,6 +44,7 @@ class LogHook(Hook):
         self.interval = interval
         self._sums: list[Tensor] = []
         self._names: list[str] = []
+        self._losses: list[tuple[int, Tensor]] = []
         self._steps = 0
         self._epoch: dict[str, float] = {}
         self._epoch_steps = 0
@@ -55,6 +59,18 @@ class LogHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add up, and read at the end of an interval."""
+        guard = getattr(runner.optim_wrapper, 'guard', None)
+        if guard is None or guard.found != 'loss':  # what was left out would spoil the sums
+            self._add(runner, batch_idx, outputs)
+        self._done, self._lr = batch_idx + 1, learning_rate(runner)
+        if self._done % self.interval == 0 or self._done == runner.train_loop.max_iters:
+            means = self._read(runner)
+            if means and time.perf_counter() - self._shown > QUIET:
+                self._shown = time.perf_counter()
+                line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
+                runner.logger.info(line)
+
+    def _add(self, runner: Any, step: int, outputs: dict[str, Tensor]) -> None:
         values = list(outputs.values())
         if self._steps and list(outputs) == self._names:
             torch._foreach_add_(self._sums, values)
@@ -63,23 +79,21 @@ class LogHook(Hook):
                 self._read(runner)
             self._names, self._sums = list(outputs), [value.clone() for value in values]
         self._steps += 1
-        self._done, self._lr = batch_idx + 1, learning_rate(runner)
-        if self._done % self.interval == 0:
-            means = self._read(runner)
-            if time.perf_counter() - self._shown > QUIET:
-                self._shown = time.perf_counter()
-                line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
-                runner.logger.info(line)
+        self._losses.append((step, outputs['loss']))
 
     def _read(self, runner: Any) -> dict[str, float]:
         if not self._steps:
             return {}
-        total = torch.stack([value.double() for value in self._sums])
+        steps, losses = zip(*self._losses, strict=True)
+        # the losses of the single steps come along, so that the first that is not finite can be named
+        total = torch.cat([torch.stack([value.double() for value in self._sums]), torch.stack(losses).double()])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(total)
             total /= dist.get_world_size()
-        means = {name: value / self._steps for name, value in zip(self._names, total.tolist(), strict=True)}
+        values, self._losses = total.tolist(), []
+        means = {name: value / self._steps for name, value in zip(self._names, values, strict=False)}
         loop = runner.train_loop
+        runner.call_hook('after_read', steps=steps, losses=values[len(self._names) :])
         if not math.isfinite(means['loss']):
             raise InputError(
                 f'the loss became {means["loss"]} between step {self._done - self._steps} and {self._done} '
@@ -109,6 +123,8 @@ class LogHook(Hook):
         return f'epoch {loop.epoch + 1}/{loop.max_epochs} [{self._done - loop.epoch * length}/{length}]'
 
     def _text(self, means: dict[str, float]) -> str:
+        if not means:
+            return 'all updates left out'
         text = f'loss {means["loss"]:.4f}'
         return f'{text}  agree {100 * means["agreement"]:.1f}%' if 'agreement' in means else text
 
@@ -155,6 +171,7 @@ class LogHook(Hook):
         """Go on with them."""
         log = checkpoint.get('log', {'sums': {}, 'steps': 0})
         self._epoch, self._epoch_steps = dict(log['sums']), log['steps']
+        self._losses, self._steps, self._val = [], 0, {}  # of steps that the run went back over
 
     def after_epoch(self, runner: Any) -> None:
         """One line, and one entry of the history."""

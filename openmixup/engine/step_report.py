@@ -1,0 +1,92 @@
+"""The report on a training step that was not finite: one JSON and the batch, for each process that saw it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openmixup.engine.checkpoint import write_checkpoint
+from openmixup.engine.disk import write_text
+from openmixup.engine.loops import learner_of
+from openmixup.engine.replay import Findings, sample_ids, step_context
+from openmixup.errors import InputError
+from openmixup.policies import View
+
+__all__ = ['report_folder', 'write_step_report']
+
+
+def report_folder(runner: Any, step: int) -> Path:
+    """Where the report on a step lies."""
+    return Path(runner.work_dir, f'non_finite_step_{step}')
+
+
+def write_step_report(
+    runner: Any,
+    step: int,
+    found: str,
+    first: str,
+    findings: Findings,
+    batch: Mapping[str, Any] | None,
+    losses: Mapping[str, Any],
+    views: tuple[View, ...],
+    state: str,
+) -> None:
+    """Write ``report_rankR.json`` and ``batch_rankR.pth`` into the folder of the step; a full disk is logged only.
+
+    Args:
+        runner: the runner.
+        step: the micro-batch, counted from 0.
+        found: 'loss', 'gradients' or 'weights'.
+        first: what was not finite first.
+        findings: of the step, made again.
+        batch: as the loader made it.
+        losses: what the step itself reported, by name; () each.
+        views: the policy's views of the step itself, or of the step made again.
+        state: which weights the step was made again with.
+    """
+    folder = report_folder(runner, step)
+    context, loader = step_context(runner, step), runner.train_loop.dataloader
+    samples, bank = sample_ids(loader, step)
+    paths = getattr(loader.dataset, 'paths', None)
+    chosen = findings.plan.chosen if findings.plan is not None else learner_of(runner).policy
+    content = {
+        'step': step, 'epoch': context.epoch, 'rank': runner.rank, 'world_size': runner.world_size,
+        'seed': runner.seed, 'found': found, 'first_non_finite': first, 'non_finite': findings.names,
+        'made_again_with': state, 'error': findings.error, 'policy': repr(learner_of(runner).policy),
+        'chosen_policy': repr(chosen), 'losses': {name: _plain(value) for name, value in losses.items()},
+        'losses_made_again': {name: _plain(value) for name, value in findings.terms.items()},
+        'non_finite_weights': findings.weights,
+        'samples': samples, 'bank_samples': bank, 'bad_samples': [samples[row] for row in findings.rows],
+        'files': [str(paths[sample]) for sample in samples] if paths is not None else [],
+        'views': [_of_view(view) for view in views],
+        'batch': f'batch_rank{runner.rank}.pth',
+    }  # fmt: skip
+    tensors = {
+        'batch': dict(batch or {}),
+        'views': [{'inputs': view.inputs, **_tensors(view)} for view in views if view.inputs is not None],
+    }
+    try:
+        folder.mkdir(exist_ok=True)
+        write_text(folder / f'report_rank{runner.rank}.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
+        write_checkpoint(tensors, folder / content['batch'])
+    except (InputError, OSError) as error:
+        runner.logger.warning(f'the report on step {step} is not complete: {error}')
+
+
+def _of_view(view: View) -> dict[str, Any]:
+    """Head, share, partners and weights of a view; column 0 of both is the sample itself by convention."""
+    weight = [[_plain(value) for value in row] for row in view.mixture.weight.tolist()]
+    return {'head': view.head, 'share': view.share, 'index': view.mixture.index.tolist(), 'weight': weight}
+
+
+def _tensors(view: View) -> dict[str, Any]:
+    return {'index': view.mixture.index, 'weight': view.mixture.weight}
+
+
+def _plain(value: Any) -> Any:
+    """A number as JSON knows it; 'nan', 'inf' and '-inf' are texts."""
+    number = float(value)
+    return number if math.isfinite(number) else str(number)
