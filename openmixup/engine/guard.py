@@ -84,7 +84,7 @@ class StepGuard:
             fine.append(finite_gradients(wrapper.param_groups, loss.device))
         mine, everyone = _agreed(torch.stack(fine))
         self.found = None if all(everyone) else 'gradients' if everyone[0] else 'loss'
-        self.own = not all(mine)
+        self.own = not mine[0] if self.found == 'loss' else not all(mine)  # gradients are everyone's
         self.first = self.found is not None and not self.open
         if self.found is not None:
             self.snapshot.restore()
