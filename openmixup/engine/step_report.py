@@ -12,7 +12,6 @@ from openmixup.engine.checkpoint import write_checkpoint
 from openmixup.engine.disk import write_text
 from openmixup.engine.loops import learner_of
 from openmixup.engine.replay import Findings, sample_ids, step_context
-from openmixup.errors import InputError
 from openmixup.policies import View
 
 __all__ = ['report_folder', 'write_step_report']
@@ -34,7 +33,9 @@ def write_step_report(
     views: tuple[View, ...],
     state: str,
 ) -> None:
-    """Write ``report_rankR.json`` and ``batch_rankR.pth`` into the folder of the step; a full disk is logged only.
+    """Write ``report_rankR.json`` and ``batch_rankR.pth`` into the folder of the step.
+
+    What keeps it from being written is logged only: a report of a failure must not fail in its turn.
 
     Args:
         runner: the runner.
@@ -44,36 +45,45 @@ def write_step_report(
         findings: of the step, made again.
         batch: as the loader made it.
         losses: what the step itself reported, by name; () each.
-        views: the policy's views of the step itself, or of the step made again.
+        views: the policy's views of the step itself, or of the step made again, for partners and weights; the mixed
+            images that are kept are those of the step made again.
         state: which weights the step was made again with.
     """
-    folder = report_folder(runner, step)
-    context, loader = step_context(runner, step), runner.train_loop.dataloader
+    try:
+        folder = report_folder(runner, step)
+        folder.mkdir(exist_ok=True)
+        content = {
+            **_position(runner, step), 'found': found, 'first_non_finite': first, 'non_finite': findings.names,
+            'made_again_with': state, 'error': findings.error, 'policy': repr(learner_of(runner).policy),
+            'losses': _numbers(losses), 'losses_made_again': _numbers(findings.terms),
+            'non_finite_weights': findings.weights, **_samples(runner, step, findings),
+            'views': [_of_view(view) for view in views], 'batch': f'batch_rank{runner.rank}.pth',
+        }  # fmt: skip
+        if findings.plan is not None:
+            content['chosen_policy'] = repr(findings.plan.chosen)
+        write_text(folder / f'report_rank{runner.rank}.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
+        made = () if findings.plan is None else findings.plan.views
+        tensors = {'batch': dict(batch or {}), 'views': [_tensors(view) for view in made]}
+        write_checkpoint(tensors, folder / f'batch_rank{runner.rank}.pth')
+    except Exception as error:
+        runner.logger.warning(f'the report on step {step} is not complete: {error}')
+
+
+def _position(runner: Any, step: int) -> dict[str, int]:
+    context = step_context(runner, step)
+    return {
+        'step': step, 'epoch': context.epoch, 'rank': runner.rank, 'world_size': runner.world_size, 'seed': runner.seed,
+    }  # fmt: skip
+
+
+def _samples(runner: Any, step: int, findings: Findings) -> dict[str, Any]:
+    """Numbers of the samples in the data set, of those that are not finite, and the files where samples are files."""
+    loader = runner.train_loop.dataloader
     samples, bank = sample_ids(loader, step)
     paths = getattr(loader.dataset, 'paths', None)
-    chosen = findings.plan.chosen if findings.plan is not None else learner_of(runner).policy
-    content = {
-        'step': step, 'epoch': context.epoch, 'rank': runner.rank, 'world_size': runner.world_size,
-        'seed': runner.seed, 'found': found, 'first_non_finite': first, 'non_finite': findings.names,
-        'made_again_with': state, 'error': findings.error, 'policy': repr(learner_of(runner).policy),
-        'chosen_policy': repr(chosen), 'losses': {name: _plain(value) for name, value in losses.items()},
-        'losses_made_again': {name: _plain(value) for name, value in findings.terms.items()},
-        'non_finite_weights': findings.weights,
-        'samples': samples, 'bank_samples': bank, 'bad_samples': [samples[row] for row in findings.rows],
-        'files': [str(paths[sample]) for sample in samples] if paths is not None else [],
-        'views': [_of_view(view) for view in views],
-        'batch': f'batch_rank{runner.rank}.pth',
-    }  # fmt: skip
-    tensors = {
-        'batch': dict(batch or {}),
-        'views': [{'inputs': view.inputs, **_tensors(view)} for view in views if view.inputs is not None],
-    }
-    try:
-        folder.mkdir(exist_ok=True)
-        write_text(folder / f'report_rank{runner.rank}.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
-        write_checkpoint(tensors, folder / content['batch'])
-    except (InputError, OSError) as error:
-        runner.logger.warning(f'the report on step {step} is not complete: {error}')
+    files = [] if paths is None else [str(paths[sample]) for sample in samples]
+    bad = [samples[row] for row in findings.rows]
+    return {'samples': samples, 'bank_samples': bank, 'bad_samples': bad, 'files': files}
 
 
 def _of_view(view: View) -> dict[str, Any]:
@@ -83,7 +93,11 @@ def _of_view(view: View) -> dict[str, Any]:
 
 
 def _tensors(view: View) -> dict[str, Any]:
-    return {'index': view.mixture.index, 'weight': view.mixture.weight}
+    return {'inputs': view.inputs, 'index': view.mixture.index, 'weight': view.mixture.weight}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:

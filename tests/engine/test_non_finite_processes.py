@@ -93,7 +93,7 @@ def test_both_end_at_the_same_step(planted, tmp_path, launch):
     step = bad_steps()[0]
     done = launch(planted, tmp_path / 'work')
     assert done.returncode != 0
-    assert f'train: the loss became nan at step {step} (first not finite: ' in done.stderr
+    assert f'train: the loss became nan at step {step}, counted from 0 (first not finite: ' in done.stderr
     folder = tmp_path / 'work' / f'non_finite_step_{step}'
     assert sorted(path.name for path in folder.iterdir()) == ['batch_rank1.pth', 'report_rank1.json']
     assert json.loads((folder / 'report_rank1.json').read_text())['bad_samples'] == [BAD]

@@ -21,6 +21,7 @@ from openmixup.engine.hooks.log import LogHook
 from openmixup.engine.loops import TrainLoop, learner_of
 from openmixup.engine.optim import PlainOptimWrapper
 from openmixup.engine.replay import (
+    Findings,
     bad_weights,
     inspect_step,
     newest_weights,
@@ -31,12 +32,13 @@ from openmixup.engine.replay import (
 from openmixup.engine.resume import finite, restore
 from openmixup.engine.step_report import report_folder, write_step_report
 from openmixup.errors import InputError
-from openmixup.policies import View
+from openmixup.policies import Mixture, View
 from openmixup.registry import HOOKS
 
 __all__ = ['NonFiniteHook']
 
 KEPT = 512  # steps whose mixtures are remembered between two reads
+NOTHING = torch.empty(0)
 
 
 @HOOKS.register_module()
@@ -118,8 +120,7 @@ class NonFiniteHook(Hook):
         plan = getattr(learner_of(runner), 'last_plan', None)
         views = () if plan is None else plan.views
         if guard is None:
-            light = tuple(replace(view, inputs=None, lazy_masks=None, tap=None) for view in views)
-            self._steps.append((batch_idx, outputs, light))
+            self._steps.append((batch_idx, outputs, tuple(_light(view) for view in views)))
         elif guard.first:
             self._leave_out(runner, guard, batch_idx, data_batch, outputs, views)
 
@@ -136,7 +137,9 @@ class NonFiniteHook(Hook):
             write_step_report(
                 runner, step, found, first, findings, batch, outputs, views, 'the weights of the step itself'
             )
-        what = f'the {found} became not finite at step {step} (first: {first}; policy {learner.policy!r})'
+        what = (
+            f'the {found} became not finite at step {step}, counted from 0 (first: {first}; policy {learner.policy!r})'
+        )
         where = f'see {report_folder(runner, step)}'
         if findings.weights:
             raise InputError(
@@ -158,7 +161,7 @@ class NonFiniteHook(Hook):
         """Look at the losses of single steps, averaged over the processes."""
         for step, loss in zip(steps, losses, strict=True):
             if not math.isfinite(loss):
-                self._stop(runner, step, 'loss', f'the loss became {loss} at step {step}')
+                self._stop(runner, step, 'loss', f'the loss became {loss} at step {step}, counted from 0')
         self._steps.clear()
 
     def before_val(self, runner: Any) -> None:
@@ -198,8 +201,11 @@ class NonFiniteHook(Hook):
             state = 'the weights behind the step' if newest is None else f'the weights of {newest[0].name}'
             if newest is not None:
                 newest_weights(runner, newest[1])
-        batch = rebuild_batch(runner.train_loop.dataloader, step)
-        findings = inspect_step(learner, runner.optim_wrapper, batch, step_context(runner, step))
+        try:
+            batch = rebuild_batch(runner.train_loop.dataloader, step)
+            findings = inspect_step(learner, runner.optim_wrapper, batch, step_context(runner, step))
+        except Exception as error:  # the loss is to be told, not this
+            batch, findings = {}, Findings(error=f'the batch cannot be made again: {error}')
         names, findings.weights = findings.names, lost or findings.weights
         losses, views = next(((out, seen) for at, out, seen in self._steps if at == step), ({}, ()))
         terms = [name for name, value in losses.items() if not bool(torch.as_tensor(value).isfinite().all())]
@@ -207,7 +213,7 @@ class NonFiniteHook(Hook):
         if lost and state == 'the weights behind the step':  # all behind the images would be a consequence of them
             names = images or [f'loss term {name}' for name in terms if name != 'loss'] or [f'weights {shown(lost)}']
         elif not names:
-            names = [f'{found}, but not with {state}']
+            names = [f'{found}, which is finite when made again with {state}']
         own = found != 'loss' or bool(terms) or not losses
         if own:
             made = () if findings.plan is None else findings.plan.views
@@ -251,3 +257,9 @@ class NonFiniteHook(Hook):
         self.left_out = list(kept.get('left_out', []))
         self.rollbacks = max(self.rollbacks, kept.get('rollbacks', 0))
         self._until, self._open = kept.get('until', -1), kept.get('open', False)
+
+
+def _light(view: View) -> View:
+    """``view`` without images, masks and graph, so that many of them can be kept."""
+    mixture = Mixture(view.mixture.index, view.mixture.weight.detach())
+    return replace(view, inputs=NOTHING, mixture=mixture, lazy_masks=None, tap=None)
