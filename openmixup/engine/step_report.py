@@ -6,7 +6,9 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from openmixup.engine.checkpoint import write_checkpoint
 from openmixup.engine.disk import write_text
@@ -14,7 +16,27 @@ from openmixup.engine.loops import learner_of
 from openmixup.engine.replay import Findings, sample_ids, step_context
 from openmixup.policies import View
 
-__all__ = ['report_folder', 'write_step_report']
+__all__ = ['Seen', 'report_folder', 'write_step_report']
+
+
+class Seen(NamedTuple):
+    """What is kept of a view of a step: no images, no masks and no graph, so that many can be kept."""
+
+    head: str
+    share: float
+    sources: Tensor
+    weight: Tensor
+
+    @classmethod
+    def of(cls, view: View) -> Seen:
+        """The little of ``view`` that is kept."""
+        weight = view.mixture.weight
+        return cls(view.head, view.share, view.mixture.index, weight.detach() if weight.requires_grad else weight)
+
+    def plain(self) -> dict[str, Any]:
+        """Head, share, partners and weights; column 0 of both is the sample itself by convention."""
+        weight = [[_plain(value) for value in row] for row in self.weight.tolist()]
+        return {'head': self.head, 'share': self.share, 'index': self.sources.tolist(), 'weight': weight}
 
 
 def report_folder(runner: Any, step: int) -> Path:
@@ -30,7 +52,7 @@ def write_step_report(
     findings: Findings,
     batch: Mapping[str, Any] | None,
     losses: Mapping[str, Any],
-    views: tuple[View, ...],
+    seen: tuple[Seen, ...],
     state: str,
 ) -> None:
     """Write ``report_rankR.json`` and ``batch_rankR.pth`` into the folder of the step.
@@ -45,24 +67,23 @@ def write_step_report(
         findings: of the step, made again.
         batch: as the loader made it.
         losses: what the step itself reported, by name; () each.
-        views: the policy's views of the step itself, or of the step made again, for partners and weights; the mixed
-            images that are kept are those of the step made again.
+        seen: the policy's views of the step itself; empty: those of the step made again.
         state: which weights the step was made again with.
     """
     try:
         folder = report_folder(runner, step)
         folder.mkdir(exist_ok=True)
+        made = () if findings.plan is None else findings.plan.views
         content = {
             **_position(runner, step), 'found': found, 'first_non_finite': first, 'non_finite': findings.names,
             'made_again_with': state, 'error': findings.error, 'policy': repr(learner_of(runner).policy),
             'losses': _numbers(losses), 'losses_made_again': _numbers(findings.terms),
             'non_finite_weights': findings.weights, **_samples(runner, step, findings),
-            'views': [_of_view(view) for view in views], 'batch': f'batch_rank{runner.rank}.pth',
+            'views': [view.plain() for view in seen or map(Seen.of, made)], 'batch': f'batch_rank{runner.rank}.pth',
         }  # fmt: skip
         if findings.plan is not None:
             content['chosen_policy'] = repr(findings.plan.chosen)
         write_text(folder / f'report_rank{runner.rank}.json', json.dumps(content, indent=1, allow_nan=False) + '\n')
-        made = () if findings.plan is None else findings.plan.views
         tensors = {'batch': dict(batch or {}), 'views': [_tensors(view) for view in made]}
         write_checkpoint(tensors, folder / f'batch_rank{runner.rank}.pth')
     except Exception as error:
@@ -84,12 +105,6 @@ def _samples(runner: Any, step: int, findings: Findings) -> dict[str, Any]:
     files = [] if paths is None else [str(paths[sample]) for sample in samples]
     bad = [samples[row] for row in findings.rows]
     return {'samples': samples, 'bank_samples': bank, 'bad_samples': bad, 'files': files}
-
-
-def _of_view(view: View) -> dict[str, Any]:
-    """Head, share, partners and weights of a view; column 0 of both is the sample itself by convention."""
-    weight = [[_plain(value) for value in row] for row in view.mixture.weight.tolist()]
-    return {'head': view.head, 'share': view.share, 'index': view.mixture.index.tolist(), 'weight': weight}
 
 
 def _tensors(view: View) -> dict[str, Any]:

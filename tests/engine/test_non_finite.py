@@ -228,6 +228,16 @@ def test_a_step_that_is_left_out_changes_nothing(train, tmp_path, around, policy
         assert content['made_again_with'] == 'the weights of the step itself'
 
 
+def test_a_run_that_ended_is_continued_with_another_action(train, tmp_path):
+    options = (PLANTED.replace(f"'bad': {BAD}", "'bad': 50"), *BY_STEP)
+    first = bad_steps(15, 50)[0]
+    with pytest.raises(InputError, match=f'at step {first}, .*non_finite.action=skip'):
+        train('run', *options)
+    continued = train('run', *options, *action('skip'), argv=('--resume',))
+    whole = train('whole', *options, *action('skip'))
+    assert same(weights(continued / 'iter_15.pth'), weights(whole / 'iter_15.pth'))
+
+
 def test_skips_are_bounded(train, tmp_path):
     steps = bad_steps(15)
     with pytest.raises(InputError, match=rf'max_skips=2 updates .*\(at steps {steps[0]}, {steps[1]}\)'):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +29,13 @@ from openmixup.engine.replay import (
     step_context,
 )
 from openmixup.engine.resume import finite, restore
-from openmixup.engine.step_report import report_folder, write_step_report
+from openmixup.engine.step_report import Seen, report_folder, write_step_report
 from openmixup.errors import InputError
-from openmixup.policies import Mixture, View
 from openmixup.registry import HOOKS
 
 __all__ = ['NonFiniteHook']
 
 KEPT = 512  # steps whose mixtures are remembered between two reads
-NOTHING = torch.empty(0)
 
 
 @HOOKS.register_module()
@@ -85,7 +82,7 @@ class NonFiniteHook(Hook):
         self.rollbacks = 0
         self._until, self._open = -1, False
         self._guard: StepGuard | None = None
-        self._steps: deque[tuple[int, dict[str, Tensor], tuple[View, ...]]] = deque(maxlen=KEPT)
+        self._steps: deque[tuple[int, dict[str, Tensor], tuple[Seen, ...]]] = deque(maxlen=KEPT)
 
     def before_train(self, runner: Any) -> None:
         """Get ready; an optimizer wrapper that cannot leave updates out is refused."""
@@ -118,14 +115,14 @@ class NonFiniteHook(Hook):
         """Tell of an update that is left out, or remember the little that a later report needs."""
         guard = getattr(runner.optim_wrapper, 'guard', None)
         plan = getattr(learner_of(runner), 'last_plan', None)
-        views = () if plan is None else plan.views
+        seen = () if plan is None else tuple(Seen.of(view) for view in plan.views)
         if guard is None:
-            self._steps.append((batch_idx, outputs, tuple(_light(view) for view in views)))
+            self._steps.append((batch_idx, outputs, seen))
         elif guard.first:
-            self._leave_out(runner, guard, batch_idx, data_batch, outputs, views)
+            self._leave_out(runner, guard, batch_idx, data_batch, outputs, seen)
 
     def _leave_out(
-        self, runner: Any, guard: StepGuard, step: int, batch: Any, outputs: dict[str, Tensor], views: tuple[View, ...]
+        self, runner: Any, guard: StepGuard, step: int, batch: Any, outputs: dict[str, Tensor], seen: tuple[Seen, ...]
     ) -> None:
         """Report an update that is left out, and end the run if it is one too many or in vain."""
         learner = learner_of(runner)
@@ -135,7 +132,7 @@ class NonFiniteHook(Hook):
         first = findings.names[0] if findings.names else f'the {found}, for which no tensor before it was to blame'
         if guard.own:
             write_step_report(
-                runner, step, found, first, findings, batch, outputs, views, 'the weights of the step itself'
+                runner, step, found, first, findings, batch, outputs, seen, 'the weights of the step itself'
             )
         what = (
             f'the {found} became not finite at step {step}, counted from 0 (first: {first}; policy {learner.policy!r})'
@@ -207,7 +204,7 @@ class NonFiniteHook(Hook):
         except Exception as error:  # the loss is to be told, not this
             batch, findings = {}, Findings(error=f'the batch cannot be made again: {error}')
         names, findings.weights = findings.names, lost or findings.weights
-        losses, views = next(((out, seen) for at, out, seen in self._steps if at == step), ({}, ()))
+        losses, seen = next(((out, there) for at, out, there in self._steps if at == step), ({}, ()))
         terms = [name for name, value in losses.items() if not bool(torch.as_tensor(value).isfinite().all())]
         images = [name for name in names if name.startswith(('loaded', 'inputs', 'bank'))]
         if lost and state == 'the weights behind the step':  # all behind the images would be a consequence of them
@@ -216,8 +213,7 @@ class NonFiniteHook(Hook):
             names = [f'{found}, which is finite when made again with {state}']
         own = found != 'loss' or bool(terms) or not losses
         if own:
-            made = () if findings.plan is None else findings.plan.views
-            write_step_report(runner, step, found, names[0], findings, batch, losses, views or made, state)
+            write_step_report(runner, step, found, names[0], findings, batch, losses, seen, state)
         return names[0]
 
     def go_back(self, runner: Any) -> None:
@@ -257,9 +253,3 @@ class NonFiniteHook(Hook):
         self.left_out = list(kept.get('left_out', []))
         self.rollbacks = max(self.rollbacks, kept.get('rollbacks', 0))
         self._until, self._open = kept.get('until', -1), kept.get('open', False)
-
-
-def _light(view: View) -> View:
-    """``view`` without images, masks and graph, so that many of them can be kept."""
-    mixture = Mixture(view.mixture.index, view.mixture.weight.detach())
-    return replace(view, inputs=NOTHING, mixture=mixture, lazy_masks=None, tap=None)
