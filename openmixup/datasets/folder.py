@@ -93,7 +93,7 @@ class ImageFolder(ImageFiles):
         seed: seed of the crops and of that draw.
         crop: arguments of :class:`SampleCrop`, for example ``dict(interpolation='bicubic')``; random in 'train' only.
         on_error: 'raise' or 'skip' for an unreadable image; by default 'skip' in 'train' and 'raise' elsewhere.
-        bad_image_budget: unreadable images that each process skips before it raises.
+        bad_image_budget: unreadable images that are skipped before one raises; below 1 a share of all images.
 
     Raises:
         InputError: a missing root, train/ without val/ or test/, no class folder, an empty one, an unknown split, or a
@@ -110,7 +110,7 @@ class ImageFolder(ImageFiles):
         seed: int = 0,
         crop: dict | None = None,
         on_error: str | None = None,
-        bad_image_budget: int = 10,
+        bad_image_budget: float = 10,
     ) -> None:
         check_choice('split', split, ('train', 'val', 'test', 'all'))
         base = Path(root)
@@ -189,7 +189,7 @@ class ImageList(ImageFiles):
         seed: seed of the crops.
         crop: arguments of :class:`SampleCrop`.
         on_error: 'raise' or 'skip' for an unreadable image; by default 'skip' in 'train' and 'raise' elsewhere.
-        bad_image_budget: unreadable images that each process skips before it raises.
+        bad_image_budget: unreadable images that are skipped before one raises; below 1 a share of all images.
 
     Raises:
         InputError: a missing file or root, an empty list, a line without a whole-number label of at least 0.
@@ -206,7 +206,7 @@ class ImageList(ImageFiles):
         seed: int = 0,
         crop: dict | None = None,
         on_error: str | None = None,
-        bad_image_budget: int = 10,
+        bad_image_budget: float = 10,
     ) -> None:
         check_choice('split', split, ('train', 'val', 'test'))
         file, base = Path(list_file), Path(root)

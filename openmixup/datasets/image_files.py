@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openmixup.datasets.bad_images import BadImages
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
@@ -34,8 +34,14 @@ class ImageFiles(Dataset):
         train: random crops, and ``on_error='skip'`` by default; else central crops and 'raise'.
         crop: further arguments of :class:`SampleCrop`.
         seed: seed of the crops.
-        on_error: 'raise' at an unreadable image, or 'skip': the next readable one takes its place, with a warning.
-        bad_image_budget: different unreadable images that each process skips before it raises.
+        on_error: 'raise' at an unreadable image, or 'skip': the next readable file in the order of ``paths`` takes its
+            place, with the label of that file and the crop of the sample, so that the number of samples is the same on
+            every process and the choice depends on the index alone.
+        bad_image_budget: different unreadable images that are skipped before one raises: a number, or a share of all
+            images below 1; see :class:`openmixup.datasets.bad_images.BadImages` for who counts together.
+
+    Attributes:
+        bad_images: the unreadable images so far.
 
     Raises:
         InputError: no image, a class without any, or a value out of its range.
@@ -53,7 +59,7 @@ class ImageFiles(Dataset):
         crop: dict | None = None,
         seed: int = 0,
         on_error: str | None = None,
-        bad_image_budget: int = 10,
+        bad_image_budget: float = 10,
     ) -> None:
         import PIL.Image  # noqa: F401  imported here, so that forked workers need not
         import torchvision.transforms.v2  # noqa: F401
@@ -63,8 +69,6 @@ class ImageFiles(Dataset):
         self.classes: tuple[str, ...] = tuple(classes)
         on_error = on_error or ('skip' if train else 'raise')
         check_choice('on_error', on_error, ('raise', 'skip'))
-        if bad_image_budget < 0:
-            raise InputError(f'bad_image_budget={bad_image_budget}: give 0 or more images.')
         crop = dict(crop or {})
         accepted = (accepted_arguments(SampleCrop) or set()) - {'size'}
         for key in crop:
@@ -73,8 +77,7 @@ class ImageFiles(Dataset):
                 raise InputError(f'crop has no argument {key!r}{hint} (it takes {", ".join(sorted(accepted))}).')
         self.crop = SampleCrop(size, **{'random': train, **crop})
         self.train, self.seed = train, seed
-        self.on_error, self.bad_image_budget = on_error, bad_image_budget
-        self._bad: set[Path] = set()
+        self.on_error, self.bad_images = on_error, BadImages(bad_image_budget, len(self.paths))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     @property
@@ -113,7 +116,9 @@ class ImageFiles(Dataset):
             try:
                 image = read_image(self.paths[place])
             except InputError as error:
-                self._count_bad(self.paths[place], error)
+                if self.on_error == 'raise':
+                    raise
+                self.bad_images.add(self.paths[place], error)
                 continue
             rng = keyed_generator(self.seed, 'crop', epoch, index)
             return {'inputs': self.crop(image, rng), 'labels': self.labels[place]}
@@ -125,18 +130,6 @@ class ImageFiles(Dataset):
         """A batch: inputs uint8 (B, 3, *size), labels int64 (B,)."""
         samples = [self[int(i)] for i in indices]
         return {key: torch.stack([s[key] for s in samples]) for key in ('inputs', 'labels')}
-
-    def _count_bad(self, path: Path, error: InputError) -> None:
-        if self.on_error == 'raise':
-            raise error
-        if path in self._bad:
-            return
-        self._bad.add(path)
-        if len(self._bad) > self.bad_image_budget:
-            raise InputError(
-                f'more than bad_image_budget={self.bad_image_budget} bad images, the last: {error}'
-            ) from error
-        warnings.warn(f'skipped: {error}', RuntimeWarning, stacklevel=2)
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}({len(self)} files, {self.num_classes} classes)'

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from openmixup.engine.disk import saving, tensor_bytes
 from openmixup.engine.files import Digest, write_atomically
 from openmixup.engine.manifest import MANIFEST, check_file, newest_first
 from openmixup.errors import InputError, printable
@@ -22,7 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 NAME = re.compile(r'(epoch|iter)_\d+\.pth')
-RESULTS = (MANIFEST, 'best.pth', 'summary.json', 'history.json', 'mix_gallery.png')
+RESULTS = (
+    MANIFEST, 'best.pth', 'summary.json', 'history.json', 'mix_gallery.png', 'bad_images.jsonl', 'non_finite_step_*',
+)  # fmt: skip
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -49,9 +52,13 @@ def write_checkpoint(content: Mapping[str, Any], path: Path) -> Digest:
 
     Returns:
         Length and SHA-256 of what was written.
+
+    Raises:
+        InputError: the disk does not take it; the old file is untouched, and no temporary one is left.
     """
     plain = _plain(content, 'checkpoint')
-    return write_atomically(path, lambda stream: torch.save(plain, stream))
+    with saving(path, tensor_bytes(plain)):
+        return write_atomically(path, lambda stream: torch.save(plain, stream))
 
 
 class _Counter:
@@ -104,7 +111,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 def put_aside(folder: Path, name: str, log: Callable[[str], None]) -> None:
     """Move what an earlier run left in a work directory into a folder of its own, so that no two runs are mixed up."""
-    old = [*checkpoint_files(folder), *(path for path in (folder / result for result in RESULTS) if path.exists())]
+    old = [*checkpoint_files(folder), *(path for result in RESULTS for path in folder.glob(result))]
     if old:
         aside = folder / f'before_{name}'
         aside.mkdir(exist_ok=True)

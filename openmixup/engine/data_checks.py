@@ -1,14 +1,42 @@
-"""What must fit between the data sets, the head and the processes, before the first step."""
+"""The data sets of a run, and what must fit between them, the head and the processes, before the first step."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
+from openmixup.datasets.bad_images import REPORT
+from openmixup.engine.distributed import accelerator
 from openmixup.errors import InputError
+from openmixup.registry import DATASETS
 
-__all__ = ['check_data', 'set_classes']
+__all__ = ['build_data', 'check_data', 'set_classes']
+
+
+def build_data(loader: Mapping[str, Any], name: str, seed: int, work_dir: Path) -> Any:
+    """The data set of a loader's config, as a run needs it.
+
+    Args:
+        loader: config of the loader.
+        name: its name, for messages.
+        seed: of the run.
+        work_dir: where unreadable images are written down.
+
+    Raises:
+        InputError: it cannot be built, or held on the device as the config asks.
+    """
+    built = DATASETS.build(loader.get('dataset'))
+    if getattr(built, 'reads_epoch', False):  # its crops are drawn by key and must differ between seeds
+        built.seed = seed
+    if hasattr(built, 'bad_images'):
+        built.bad_images.report = work_dir / REPORT
+    if loader.get('on_device'):
+        if not hasattr(built, 'to'):
+            raise InputError(f'{name}.on_device=True: {type(built).__name__} is not held in memory.')
+        built = built.to(accelerator())
+    return built
 
 
 def check_data(datasets: Mapping[str, Any], world_size: int) -> tuple[int | None, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
 from openmixup.engine.distributed import accelerator
+from openmixup.engine.failures import memory_errors
 from openmixup.engine.loops import learner_of, resting
 from openmixup.registry import LOOPS, METRICS
 
@@ -59,7 +60,9 @@ class EvalLoop(BaseLoop):
             for buffer in learner_of(runner).buffers():  # BatchNorm statistics of the last step differ between ranks
                 dist.broadcast(buffer, 0)
         result: dict[str, Any] = {}
-        for branch, metrics in self._counted(part).items():
+        with memory_errors(runner, part):
+            counted = self._counted(part)
+        for branch, metrics in counted.items():
             for metric in metrics:
                 result |= {f'{prefix(branch)}{name}': value for name, value in metric.compute().items()}
         result['seconds'] = time.perf_counter() - start

@@ -15,6 +15,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
+from openmixup.engine.failures import Rollback, memory_errors
 from openmixup.engine.preemption import Preemption
 from openmixup.errors import InputError
 from openmixup.policies import Context
@@ -142,9 +143,19 @@ class TrainLoop(BaseLoop):
         runner = self.runner
         runner.call_hook('before_train')
         runner.model.train()
-        self.advance()
+        while not self._advanced():
+            runner.call_hook('go_back')  # a hook restores weights and position
         runner.call_hook('after_train')
         return runner.model
+
+    def _advanced(self) -> bool:
+        """Whether the end of the run was reached; False: it must go back to a checkpoint."""
+        try:
+            with memory_errors(self.runner, 'train'):
+                self.advance()
+        except Rollback:
+            return False
+        return True
 
     @abstractmethod
     def advance(self) -> None:

@@ -11,6 +11,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
 from openmixup.engine import timm_optimizers  # noqa: F401  (registers them)
+from openmixup.engine.guard import StepGuard
 from openmixup.errors import InputError, did_you_mean
 from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 
@@ -73,10 +74,30 @@ class PlainOptimWrapper(OptimWrapper):
         grad_norm: () norm of the network's gradients before they were last clipped; None if they are not clipped by
             norm.
         policy_max_norm: largest norm of the policy's gradients; None: that of ``clip_grad``, if there is one.
+        guard: looks at loss and gradients before each update; None: nothing does, and nothing is read from the device.
+        left_out: an update was due at the last micro-batch, and was left out by ``guard``.
     """
 
     grad_norm: torch.Tensor | None = None
     policy_max_norm: float | None = None
+    guard: StepGuard | None = None
+    left_out = False
+
+    def update_params(
+        self, loss: torch.Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None
+    ) -> None:
+        """Backward pass and, at the end of an accumulation, an update, unless ``guard`` leaves it out."""
+        self.left_out = False
+        if self.guard is None:
+            super().update_params(loss, step_kwargs, zero_kwargs)
+        else:
+            self.left_out = self.guard.update(self, loss)
+
+    @property
+    def scales(self) -> bool:
+        """Whether the loss is scaled, so that gradients may overflow and updates be left out by the scaler."""
+        scaler = getattr(self, 'scaler', None)
+        return scaler is not None and scaler.is_enabled()
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Count from a step on; gradients that were half accumulated before it are there again."""

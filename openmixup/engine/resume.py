@@ -26,7 +26,7 @@ PLACES = {
     'work_dir', 'resume', 'allow_inexact_resume', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg',
     'experiment_name', 'custom_imports',
 }  # fmt: skip
-PLACE_KEYS = {'root', 'list_file', 'num_workers', 'seed'}
+PLACE_KEYS = {'root', 'list_file', 'num_workers', 'seed', 'on_error', 'bad_image_budget'}
 
 
 def settings(config: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import nn
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
-from openmixup.engine.data_checks import check_data, set_classes
+from openmixup.engine.data_checks import build_data, check_data, set_classes
 from openmixup.engine.distributed import accelerator, init_processes, wrapper_options
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
@@ -33,7 +33,7 @@ from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.errors import InputError
-from openmixup.registry import DATASETS, HOOKS, LOOPS, MODELS, RUNNERS
+from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
 
@@ -105,7 +105,8 @@ class Runner(MMEngineRunner):
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """The schedulers' hook and those of the config, none of mmengine's that read the device in each step."""
-        for hook in {'param_scheduler': {'type': 'ParamSchedulerHook'}, **(hooks or {})}.values():
+        own = {'param_scheduler': {'type': 'ParamSchedulerHook'}, 'non_finite': {'type': 'NonFiniteHook'}}
+        for hook in {**own, **(hooks or {})}.values():
             if hook is not None:
                 self.register_hook(hook)
         if getattr(learner_of(self), 'teacher', None) is not None:
@@ -174,13 +175,7 @@ class Runner(MMEngineRunner):
                 if getattr(self, f'_{other}_dataloader').get('dataset') == config:
                     self._datasets[part] = built
                     return built
-            built = DATASETS.build(config)
-            if getattr(built, 'reads_epoch', False):  # its crops are drawn by key and must differ between seeds
-                built.seed = self.seed
-            if loader.get('on_device'):
-                if not hasattr(built, 'to'):
-                    raise InputError(f'{part}_dataloader.on_device=True: {type(built).__name__} is not held in memory.')
-                built = built.to(accelerator())
+            built = build_data(loader, f'{part}_dataloader', self.seed, Path(self.work_dir))
             self._datasets[part] = built
         return self._datasets[part]
 
@@ -272,6 +267,7 @@ class Runner(MMEngineRunner):
         path = Path(self.work_dir, name)
         state = run_state(self)  # on all ranks: hooks may reduce over them
         if not finite(learner_of(self)):
+            self.call_hook('on_bad_weights')
             raise InputError(
                 f'the weights are not finite at step {self.train_loop.iter}, so that {name} was not written: lower the '
                 'learning rate or clip gradients; earlier checkpoints are still there.'

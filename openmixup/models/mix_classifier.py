@@ -206,7 +206,11 @@ class MixClassifier(BaseModel):
         """
         plan, context = self.plan(inputs, labels, bank)
         outputs = self.run_views(plan)
-        plan = self.policy.finish(plan, outputs, context)
+        self.last_plan = plan = self.policy.finish(plan, outputs, context)
+        return self.terms(plan, outputs)
+
+    def terms(self, plan: Plan, outputs: tuple[Output, ...]) -> dict[str, Tensor]:
+        """Loss terms and agreement of a finished plan, from one output for each of its views."""
         sources = plan.batch.source_labels
         terms: dict[str, Tensor] = {}
         for view, output in zip(plan.views, outputs, strict=True):
@@ -218,7 +222,6 @@ class MixClassifier(BaseModel):
             terms[key] = terms[key] + term if key in terms else term
         if plan.batch.target == 'class':
             terms['agreement'] = agreement(outputs[plan.mixed].logits, sources, plan.views[plan.mixed].mixture)
-        self.last_plan = plan
         # the key must say "loss" to be summed, and must not be that of a view
         return terms | {f'loss_{name.removeprefix("loss_")}_term': term for name, term in plan.losses.items()}
 

@@ -182,6 +182,14 @@ def test_an_unreadable_image_in_validation(capsys, tmp_path, images):
     assert str(images / 'val' / 'cat' / '2.jpg') in error
 
 
+def test_more_unreadable_images_in_training_than_allowed(capsys, tmp_path, images):
+    (images / 'train' / 'cat' / '2.jpg').write_bytes(b'no picture')
+    options = [*small(tmp_path), 'train_dataloader.dataset.bad_image_budget=0']
+    error = mistake(capsys, 'train', folder_config(), '--data', images, *options)
+    assert 'more than bad_image_budget=0 bad images' in error
+    assert str(tmp_path / 'work' / 'bad_images.jsonl') in error
+
+
 def test_a_class_that_only_validation_has(capsys, tmp_path, images):
     jpeg(images / 'val' / 'horse' / '0.jpg')
     assert 'horse' in mistake(capsys, 'train', folder_config(), '--data', images, *small(tmp_path))

@@ -77,3 +77,4 @@ def test_a_bad_image_in_training_is_passed_over_and_named(images, tmp_path):
     with pytest.warns(RuntimeWarning, match=r'cat/0\.jpg'):
         train.main([CONFIG, '--data', str(images), '--work-dir', str(tmp_path / 'work'), *options])
     assert (tmp_path / 'work' / 'summary.json').exists()
+    assert (tmp_path / 'work' / 'bad_images.jsonl').read_text().count('0.jpg cannot be decoded') == 1

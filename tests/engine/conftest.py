@@ -33,7 +33,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, mo
 param_scheduler = [dict(type='CosineAnnealingLR', T_max=3, eta_min=0.0, by_epoch=True)]
 default_hooks = dict(
     log=dict(type='LogHook', interval=2), checkpoint=dict(type='CheckpointHook', interval=1, keep=2),
-    gallery=dict(type='MixGalleryHook'), summary=dict(type='SummaryHook'))
+    gallery=dict(type='MixGalleryHook'), summary=dict(type='SummaryHook'), non_finite=dict(type='NonFiniteHook'))
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend')])
 """
 

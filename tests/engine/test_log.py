@@ -16,7 +16,7 @@ def runner():
     points: list[tuple[int, dict]] = []
     return SimpleNamespace(
         train_loop=SimpleNamespace(iter=0, images=0, max_iters=20, max_epochs=1, epoch=0), world_size=1, points=points,
-        optim_wrapper=SimpleNamespace(param_groups=[{'lr': 0.1}]),
+        optim_wrapper=SimpleNamespace(param_groups=[{'lr': 0.1}]), call_hook=lambda name, **told: None,
         visualizer=SimpleNamespace(add_scalars=lambda values, step: points.append((step, values))),
     )  # fmt: skip
 

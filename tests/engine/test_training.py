@@ -224,8 +224,9 @@ def test_a_new_run_in_an_old_work_dir_moves_the_old_files_aside(train):
 
 
 def test_weights_that_are_not_finite_never_replace_a_checkpoint(train, tmp_path):
-    """Without the log hook, which would end the run by the loss."""
+    """Without the hooks that would end the run before."""
     hooks = ('default_hooks.checkpoint.by_epoch=False', 'default_hooks.checkpoint.keep=1', 'default_hooks.log=None')
+    hooks += ('default_hooks.non_finite=None',)
     with pytest.raises(
         InputError, match=r'the weights are not finite at step \d+, so that iter_\d+\.pth was not written'
     ):

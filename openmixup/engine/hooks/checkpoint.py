@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from openmixup.engine.checkpoint import checkpoint_files, write_checkpoint
+from openmixup.engine.disk import check_space
 from openmixup.engine.loops import IterLoop, learner_of
 from openmixup.engine.manifest import check_file
 from openmixup.errors import InputError
@@ -46,6 +47,8 @@ class CheckpointHook(Hook):
         if names is not None:
             self._check_best(names)
         self._written = checkpoint_files(Path(runner.work_dir))[::-1] if runner.train_loop.iter else []
+        there = sum(path.stat().st_size for path in self._written)
+        check_space(runner, learner_of(runner), self.keep, self.save_best is not None, there)
 
     def after_step(self, runner: Any) -> None:
         """Save by steps; in a run counted in steps an epoch is one pass over the data."""

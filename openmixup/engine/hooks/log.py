@@ -30,6 +30,9 @@ class LogHook(Hook):
     interval. ``agree`` is the lam-weighted agreement: the mean weight, in the mixture, of the class that the network
     finds most likely; it is no accuracy on clean images.
 
+    The losses of the single steps are read along with the averages; hooks get them, averaged over the processes, in
+    ``after_read(runner, steps, losses)``. A step whose update was left out for its loss counts nowhere.
+
     Args:
         interval: steps between two reads.
     """
@@ -43,6 +46,7 @@ class LogHook(Hook):
         self._sums: dict[str, Tensor] = {}  # of the interval
         self._counts: dict[str, int] = {}  # steps in which each was reported
         self._epoch: dict[str, tuple[float, int]] = {}  # sum and steps
+        self._losses: list[tuple[int, Tensor]] = []  # of the single steps of the interval
         self._val: dict[str, Any] = {}
         self._done, self._lr, self._speed = 0, 0.0, 0.0
 
@@ -54,33 +58,43 @@ class LogHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add up, and read at the end of an interval."""
+        guard = getattr(runner.optim_wrapper, 'guard', None)
+        if guard is None or guard.found != 'loss':  # what was left out would spoil the sums
+            self._add(batch_idx, outputs)
+        self._done, self._lr = batch_idx + 1, learning_rate(runner)
+        if self._done % self.interval == 0 or self._done == runner.train_loop.max_iters:
+            means = self._read(runner)
+            if means and time.perf_counter() - self._shown > QUIET:
+                self._shown = time.perf_counter()
+                line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
+                runner.logger.info(line)
+
+    def _add(self, step: int, outputs: dict[str, Tensor]) -> None:
         known = [name for name in outputs if name in self._sums]
         if known:
             torch._foreach_add_([self._sums[name] for name in known], [outputs[name] for name in known])
         self._sums |= {name: value.clone() for name, value in outputs.items() if name not in self._sums}
         for name in outputs:
             self._counts[name] = self._counts.get(name, 0) + 1
-        self._done, self._lr = batch_idx + 1, learning_rate(runner)
-        if self._done % self.interval == 0:
-            means = self._read(runner)
-            if time.perf_counter() - self._shown > QUIET:
-                self._shown = time.perf_counter()
-                line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
-                runner.logger.info(line)
+        self._losses.append((step, outputs['loss']))
 
     def _read(self, runner: Any) -> dict[str, float]:
         if not self._sums:
             return {}
-        total = torch.stack([value.double() for value in self._sums.values()])
+        steps = [step for step, _ in self._losses]
+        # the losses of the single steps come along, so that the first that is not finite can be named
+        total = torch.stack([value.double() for value in (*self._sums.values(), *(loss for _, loss in self._losses))])
         if dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(total)
             total /= dist.get_world_size()
-        means = {name: value / self._counts[name] for name, value in zip(self._sums, total.tolist(), strict=True)}
-        steps = max(self._counts.values())
+        values, self._losses = total.tolist(), []
+        means = {name: value / self._counts[name] for name, value in zip(self._sums, values, strict=False)}
         loop = runner.train_loop
+        runner.call_hook('after_read', steps=steps, losses=values[len(self._sums) :])
         if not math.isfinite(means['loss']):
+            first = self._done - max(self._counts.values())
             raise InputError(
-                f'the loss became {means["loss"]} between step {self._done - steps} and {self._done} '
+                f'the loss became {means["loss"]} between step {first} and {self._done} '
                 f'(policy {learner_name(runner)}): lower the learning rate, clip gradients or use full precision.'
             )
         for name, value in means.items():
@@ -107,6 +121,8 @@ class LogHook(Hook):
         return f'epoch {loop.epoch + 1}/{loop.max_epochs} [{self._done - loop.epoch * length}/{length}]'
 
     def _text(self, means: dict[str, float]) -> str:
+        if not means:
+            return 'all updates left out'
         text = f'loss {means["loss"]:.4f}'
         return f'{text}  agree {100 * means["agreement"]:.1f}%' if 'agreement' in means else text
 
@@ -161,6 +177,7 @@ class LogHook(Hook):
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict) -> None:  # noqa: ARG002
         """Go on with them, to the same bits as without the interruption."""
+        self._sums, self._counts, self._losses, self._val = {}, {}, [], {}  # of steps that the run went back over
         log = checkpoint.get('log')
         if log is None or 'counts' not in log:  # of an earlier version
             return

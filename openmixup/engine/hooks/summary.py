@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from mmengine.hooks import Hook
 
+from openmixup.engine.disk import write_text
 from openmixup.engine.environment import commit, hardware, versions
 from openmixup.engine.loops import learner_of
 from openmixup.engine.resume import config_hash
@@ -55,6 +56,7 @@ class SummaryHook(Hook):
             'best': runner.best,
             'last': last,
             'median_last10': {'top1': statistics.median(scores), 'count': len(scores)} if scores else {},
+            'left_out_steps': [step for hook in runner.hooks for step in getattr(hook, 'left_out', [])],
             'seconds': runner.seconds,
             'images_per_second': statistics.median(entry['images_per_second'] for entry in runner.history),
             'world_size': runner.world_size,
@@ -65,7 +67,4 @@ class SummaryHook(Hook):
             'versions': versions(),
         }
         for name, content in (('history.json', runner.history), ('summary.json', summary)):
-            path = Path(runner.work_dir, name)
-            temporary = path.with_suffix('.tmp')
-            temporary.write_text(json.dumps(content, indent=1) + '\n')
-            temporary.replace(path)
+            write_text(Path(runner.work_dir, name), json.dumps(content, indent=1) + '\n')
