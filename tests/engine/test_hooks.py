@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from mmengine.hooks import Hook
 
+from openmixup.datasets.digits import Digits
 from openmixup.engine.config import load_config
 from openmixup.engine.launch import build_runner
-from openmixup.registry import HOOKS
+from openmixup.registry import DATASETS, HOOKS
 
 TRAIN = ['before_train_iter', 'after_train_iter']
 
@@ -87,3 +88,25 @@ def test_a_test_calls_what_is_named_after_tests_and_is_no_evaluation_of_the_run(
     assert names(calls) == ['before_run', *evaluation('test'), 'after_run']
     assert shapes(calls, 'after_test_iter') == BATCHES
     assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+@DATASETS.register_module(force=True)
+class Stacked(Digits):
+    """Digits with two equal channels."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.images = self.images.expand(-1, 2, -1, -1).contiguous()
+
+
+@pytest.mark.parametrize('policy', ['Mixup', 'Vanilla'])
+def test_images_that_cannot_be_shown_end_no_run(config_file, tmp_path, train, capsys, policy):
+    config_file.write_text(config_file.read_text().replace("type='Digits'", "type='Stacked'"))
+    options = ('model.backbone.in_channels=2', 'data_preprocessor.mean=(0.3,0.3)', 'data_preprocessor.std=(0.4,0.4)')
+    train('run', *options, 'train_cfg.max_epochs=1', argv=('--policy', policy))
+    assert (tmp_path / 'run' / 'epoch_1.pth').exists()
+    assert not (tmp_path / 'run' / 'mix_gallery.png').exists()
+    said = [line for line in capsys.readouterr().out.splitlines() if 'mix_gallery' in line]
+    assert said == [
+        'mix_gallery.png is left out: images are of shape (16, 2, 8, 8): a gallery shows (N, 1 or 3, H, W).'
+    ]

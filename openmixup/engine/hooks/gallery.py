@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.hooks import Hook
 
 from openmixup.engine.loops import learner_of
+from openmixup.errors import InputError
 from openmixup.registry import HOOKS
 
 __all__ = ['MixGalleryHook']
@@ -17,7 +18,8 @@ __all__ = ['MixGalleryHook']
 class MixGalleryHook(Hook):
     """Draws the first mixed batch of a run: sources, mask, mixture, lam and label weights.
 
-    The picture goes to ``mix_gallery.png`` in the work directory and to the visualizer (TensorBoard).
+    The picture goes to ``mix_gallery.png`` in the work directory and to the visualizer (TensorBoard). Images that are
+    neither grey nor of three colours are not drawn, which the log says.
 
     Args:
         rows: samples in the picture.
@@ -47,10 +49,15 @@ class MixGalleryHook(Hook):
         learner = learner_of(runner)
         plan = learner.last_plan
         preprocessor = learner.data_preprocessor
-        picture = mix_gallery(
-            plan.batch.source_images, plan.views[plan.mixed], plan.batch.source_labels,
-            preprocessor.mean, preprocessor.std,
-            class_names=runner.classes or None, rows=self.rows,
-        )  # fmt: skip
+        try:
+            picture = mix_gallery(
+                plan.batch.source_images, plan.views[plan.mixed], plan.batch.source_labels,
+                preprocessor.mean, preprocessor.std,
+                class_names=runner.classes or None, rows=self.rows,
+            )  # fmt: skip
+        except InputError as error:  # such as images of two channels
+            self._drawn = True
+            runner.logger.info(f'mix_gallery.png is left out: {error}')
+            return
         write_png(Path(runner.work_dir, 'mix_gallery.png'), picture)
         runner.visualizer.add_image('mix_gallery', picture, step=0)
