@@ -70,7 +70,7 @@ def test_files_that_cannot_be_read(doctor, images):
         assert (code, lines['images'][:4]) == (0, 'warn')
         assert '21 of 21 files, 1 unreadable, 1 16-bit and 1 CMYK (' in lines['images']
         assert f'({images}/train/cat/1.jpg cannot be decoded (' in lines['images']
-        assert 'or at most the 10 that each process passes over: replace them or take them out.' in lines['images']
+        assert 'or at most the 10 that a run passes over: replace them or take them out.' in lines['images']
     (images / 'val/dog/0.jpg').write_bytes(b'')
     code, lines = doctor('--data', images)
     assert code == 1

@@ -164,7 +164,7 @@ def _images(part: str, dataset: Any, count: int, full: bool) -> Finding:
         looked = look_at(dataset.paths, decode=False)
         looked.bad |= bad
     share = len(looked.bad) / max(looked.total, 1)
-    budget = getattr(dataset, 'bad_image_budget', 0) if getattr(dataset, 'on_error', 'raise') == 'skip' else 0
+    budget = dataset.bad_images.budget if getattr(dataset, 'on_error', 'raise') == 'skip' else 0
     level = 'ok' if not looked.bad else 'FAIL' if share * len(dataset.paths) > budget else 'warn'
     how = 'all headers of' if full else 'decoded'
     found = f'{part}: {how} {looked.total:,} of {len(dataset.paths):,} files, {len(looked.bad):,} unreadable'
@@ -177,7 +177,7 @@ def _images(part: str, dataset: Any, count: int, full: bool) -> Finding:
         if looked.total < len(dataset.paths):
             found += f', which makes about {share * len(dataset.paths):,.0f} in all'
             remedy += '; --full finds the others'
-    expected = 'none' if not budget else f'none, or at most the {budget} that each process passes over'
+    expected = 'none' if not budget else f'none, or at most the {budget} that a run passes over'
     bad_paths = sorted(looked.bad)[:SHOWN]
     values = {'part': part, 'files': looked.total, 'bad': len(looked.bad), 'paths': bad_paths, **looked.kinds}
     return Finding('images', level, found, expected, remedy, values)
