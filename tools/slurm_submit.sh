@@ -39,8 +39,11 @@ train() {
     wait $step || code=$?
   done
   if [ $code -eq 0 ]; then exit 0; fi
-  # 2: a mistake of the user; 143 without the signal of the time limit: cancelled
-  if [ $limit -eq 1 ] || { [ $code -ne 2 ] && [ $code -ne 143 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_REQUEUES:-10}" ]; }; then
+  # not after a mistake of the user (2), nor when the job was cancelled
+  if [ $limit -eq 0 ] && { [ $code -eq 2 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_REQUEUES:-10}" ]; }; then
+    exit $code
+  fi
+  if scontrol show job "$job" | grep -q JobState=RUNNING; then
     echo "requeued after exit code $code"
     exec scontrol requeue "$job"
   fi

@@ -60,12 +60,13 @@ def job(slurm, tmp_path):
         }  # fmt: skip
         command = ['bash', str(ROOT / 'tools/slurm_submit.sh'), 'part', name, str(config)]
         queued = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
-        number, end, seen = queued.stdout.strip(), time.monotonic() + 240, 0
+        number, end, seen = queued.stdout.strip(), time.monotonic() + 300, 0
         while time.monotonic() < end:
             shown = subprocess.run(
                 ['scontrol', 'show', 'job', number], env=environ, capture_output=True, text=True, check=False
             ).stdout
             if 'JobState=PENDING' in shown and 'Restarts=0' not in shown:  # a requeued job waits for two minutes
+                time.sleep(5)  # the node must have forgotten the job that ended
                 subprocess.run(
                     ['scontrol', 'update', f'jobid={number}', 'StartTime=now'], env=environ, check=False,
                     capture_output=True,
@@ -87,8 +88,10 @@ def test_a_job_is_saved_before_its_limit_requeued_and_ends_as_the_undisturbed_on
     job('whole')
     whole = final(job.folder / 'work_dirs/whole')
     assert read_checkpoint(checkpoint_files(job.folder / 'work_dirs/whole')[0])['progress']['world_size'] == 2
-    limit = f'--parsable --time=2 --output={job.folder}/limited.out'  # told 110 s before the end of two minutes
-    told = job('limited', 'wait', SBATCH_ARGS=limit, SIGNAL_SECONDS='100')
+    limit = (
+        f'--parsable --time=2 --output={job.folder}/limited.out'  # told 30 s before the end, or up to a minute earlier
+    )
+    told = job('limited', 'wait', SBATCH_ARGS=limit, SIGNAL_SECONDS='30')
     assert 'SIGUSR1: the run was saved after step' in told
     assert 'requeued after exit code 143' in told
     assert 'resumed from' in told
