@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -65,19 +66,22 @@ def job(slurm, tmp_path):
             shown = subprocess.run(
                 ['scontrol', 'show', 'job', number], env=environ, capture_output=True, text=True, check=False
             ).stdout
-            if 'JobState=PENDING' in shown and 'Restarts=0' not in shown:  # a requeued job waits for two minutes
-                time.sleep(5)  # the node must have forgotten the job that ended
-                subprocess.run(
-                    ['scontrol', 'update', f'jobid={number}', 'StartTime=now'], env=environ, check=False,
-                    capture_output=True,
-                )  # fmt: skip
-            over = any(f'JobState={state}' in shown for state in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT'))
+            for record in shown.split('\n\n'):
+                if 'JobState=PENDING' in record and 'Restarts=0' not in record:  # a requeued job waits for two minutes
+                    time.sleep(5)  # the node must have forgotten the job that ended
+                    one = re.search(r'JobId=(\d+)', record)[1]
+                    subprocess.run(
+                        ['scontrol', 'update', f'jobid={one}', 'StartTime=now'], env=environ, check=False,
+                        capture_output=True,
+                    )  # fmt: skip
+            states = re.findall(r'JobState=(\w+)', shown)
+            over = bool(states) and all(state in ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT') for state in states)
             seen = seen + 1 if over else 0  # a job looks failed for a moment while it is put back into the queue
             if seen == 5:
                 break
             time.sleep(1)
         text = (tmp_path / f'{name}.out').read_text()
-        assert 'JobState=COMPLETED' in shown, shown + text[-3000:]
+        assert set(states) == {'COMPLETED'}, shown + text[-3000:]
         return text
 
     run.folder = tmp_path
@@ -99,3 +103,12 @@ def test_a_job_is_saved_before_its_limit_requeued_and_ends_as_the_undisturbed_on
     killed = job('killed', 'kill')
     assert 'requeued after exit code' in killed
     assert equal(whole, final(job.folder / 'work_dirs/killed'))
+
+
+def test_the_jobs_of_an_array_have_seeds_and_are_requeued_by_themselves(job):
+    job('whole')
+    told = job('array', 'kill', SBATCH_ARGS=f'--parsable --array=0-1 --output={job.folder}/array.out')
+    assert told.count('requeued after exit code') == 1
+    first, second = (final(job.folder / f'work_dirs/array/seed{seed}') for seed in (0, 1))
+    assert equal(final(job.folder / 'work_dirs/whole'), first)
+    assert not equal(first, second)
