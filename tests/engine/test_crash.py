@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from openmixup.cli.train import main
+from openmixup.datasets import Digits
 from openmixup.errors import InputError
 from tests.engine.test_preemption import equal, final
 
@@ -22,6 +24,15 @@ model = dict(_delete_=True, type='MixClassifier', backbone=dict(type='CifarResNe
     head=dict(type='LinearHead', num_classes=None), policy=dict(type='AutoMix'),
     teacher=dict(decay=0.9, end=0.99, hold=0.1, bn='batch'))
 """
+FILES = """
+train_dataloader = dict(_delete_=True, num_workers=2, batch_size=10,
+    dataset=dict(type='ImageFolder', root='{root}', split='train', size=8, crop=dict(scale=(0.5, 1.0))))
+model = dict(backbone=dict(in_channels=3))
+data_preprocessor = dict(mean=(0.3, 0.3, 0.3), std=(0.4, 0.4, 0.4))
+val_dataloader = dict(_delete_=True, num_workers=2, batch_size=50,
+    dataset=dict(type='ImageFolder', root='{root}', split='val', size=8))
+test_dataloader = val_dataloader
+"""
 VARIANTS = {
     'epochs': (),
     'steps': (
@@ -30,6 +41,7 @@ VARIANTS = {
     ),
     'accumulation': ('optim_wrapper.accumulative_counts=2',),
     'automix': ('optim_wrapper.accumulative_counts=2',),
+    'files and workers': (),
 }
 
 
@@ -83,14 +95,26 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_the_undisturbed_one(conf
     kill_at_random(config_file, tmp_path / 'killed', rounds, seed=rounds)
 
 
+def write_files(root: Path) -> None:
+    """As many digits for training as the job has in memory, and some to evaluate, in class folders."""
+    for split, each in {'train': 8, 'val': 5}.items():
+        data = Digits(split='train' if split == 'train' else 'test', per_class=8 if split == 'train' else None)
+        for label in range(10):
+            (root / split / str(label)).mkdir(parents=True)
+            for number, image in enumerate(data.images[data.labels == label][:each]):
+                Image.fromarray(image[0].numpy()).save(root / split / str(label) / f'{number}.png')
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_a_run_cut_at_each_of_its_steps_continues_bit_for_bit(config_file, train, variant):
     """24 steps, cut behind each of them, and resumed from what was saved there."""
-    if variant == 'automix':
+    changes = {'automix': AUTOMIX, 'files and workers': FILES.format(root=config_file.parent / 'digits')}.get(variant)
+    if changes:
+        write_files(config_file.parent / 'digits')
         base = config_file.with_name('base.py')
         base.write_text(config_file.read_text())
-        config_file.write_text("_base_ = './base.py'\n" + AUTOMIX)
+        config_file.write_text("_base_ = './base.py'\n" + changes)
     options = (*OFTEN[:1], 'default_hooks.checkpoint.keep=30', 'train_dataloader.batch_size=10', *VARIANTS[variant])
     whole = train('whole', *options)
     expected = final(whole)
