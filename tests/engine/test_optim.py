@@ -60,6 +60,38 @@ def test_autocast_runs_the_forward_pass_in_bfloat16_and_keeps_float32_weights():
     wrapper.load_state_dict(wrapper.state_dict())
 
 
+def test_a_loss_scale_goes_on_where_it_was():
+    """It shrinks after an overflow and grows after three good steps, also if a checkpoint lies between them."""
+
+    def scaled() -> tuple[nn.Module, AutocastOptimWrapper]:
+        torch.manual_seed(0)
+        model = nn.Linear(4, 2)
+        wrapper = AutocastOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+        wrapper.scaler = torch.amp.GradScaler('cpu', init_scale=64.0, growth_interval=3)  # as float16 has on a GPU
+        return model, wrapper
+
+    def step(model: nn.Module, wrapper: AutocastOptimWrapper, number: int) -> None:
+        factor = float('inf') if number == 1 else 1.0 + number
+        wrapper.update_params((model.weight * factor).sum() + model.bias.sum())
+
+    model, whole = scaled()
+    for number in range(5):
+        step(model, whole, number)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    assert whole.scaler.get_scale() == 64.0  # halved once, doubled once
+
+    first, before = scaled()
+    for number in range(4):
+        step(first, before, number)
+    model, after = scaled()
+    model.load_state_dict(first.state_dict())
+    after.load_state_dict(before.state_dict())
+    assert after.scaler.get_scale() == 32.0
+    step(model, after, 4)
+    assert after.scaler.get_scale() == 64.0
+    assert all(torch.equal(expected[name], value) for name, value in model.state_dict().items())
+
+
 def test_float16_on_a_cpu_is_refused():
     model = nn.Linear(4, 2)
     with pytest.raises(InputError, match="use 'bfloat16' on a CPU"):
