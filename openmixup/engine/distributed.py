@@ -10,16 +10,19 @@ import os
 import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
+from torch import nn
 
+from openmixup.engine.policy_checks import check_unused
 from openmixup.errors import InputError
 from openmixup.registry import MODEL_WRAPPERS
 
-__all__ = ['accelerator', 'init_processes', 'slurm_environment', 'wrapper_options']
+__all__ = ['accelerator', 'check_same_step', 'init_processes', 'slurm_environment', 'wrapped', 'wrapper_options']
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
@@ -117,3 +120,49 @@ def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:
             raise InputError(f'model_wrapper_cfg: {key} is set by the runner: leave it out.')
     options = {key: value for key, value in config.items() if key != 'type'}
     return {'find_unused_parameters': find_unused_parameters, **options}
+
+
+def wrapped(
+    model: nn.Module, given: Any, distributed: bool, *, find_unused_parameters: bool, sync_bn: bool
+) -> nn.Module:
+    """``model``, on its device, with a wrapper that averages gradients and shares rank 0's buffers; if not
+    ``distributed``, as it is.
+
+    Args:
+        model: the learner.
+        given: ``model_wrapper_cfg`` of a config.
+        distributed: whether there are several processes.
+        find_unused_parameters: where ``given`` does not say it.
+        sync_bn: normalise by the statistics of all processes, on GPUs.
+
+    Raises:
+        InputError: options that the wrapper does not take, or that the policy needs and are not set.
+    """
+    options = wrapper_options(given, find_unused_parameters)
+    if not distributed:
+        return model
+    if torch.cuda.is_available() and sync_bn:
+        for name, part in model.named_children():
+            if name != 'teacher':  # in a step without learned masks a process may leave its pass out
+                setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+    check_unused(model, options['find_unused_parameters'])
+    return MMDistributedDataParallel(model, device_ids=devices, **options)
+
+
+def check_same_step(step: int, work_dir: str | Path) -> None:
+    """All processes must have found the same checkpoint.
+
+    Raises:
+        InputError: they stand at different steps.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return
+    both = torch.tensor([step, -step], device=accelerator())
+    dist.all_reduce(both, dist.ReduceOp.MAX)
+    newest, oldest = both[0].item(), -both[1].item()
+    if newest != oldest:
+        raise InputError(
+            f'the processes found different checkpoints (steps {oldest} and {newest}) in {work_dir}: '
+            'put the work dir on a file system that all of them share.'
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import time
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from mmengine.dist import get_dist_info
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner as MMEngineRunner
 from torch import nn
 
@@ -22,29 +21,23 @@ from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
 from openmixup.engine.data_checks import build_data, check_data, set_classes
-from openmixup.engine.distributed import accelerator, init_processes, wrapper_options
+from openmixup.engine.distributed import accelerator, check_same_step, init_processes, wrapped
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
 from openmixup.engine.loops import learner_of
 from openmixup.engine.manifest import add_to_manifest, check_file
 from openmixup.engine.model_checks import check_images
-from openmixup.engine.policy_checks import check_last_batch, check_needs, check_unused
+from openmixup.engine.policy_checks import check_last_batch, check_needs
 from openmixup.engine.preemption import GRACE, Preempted, Preemption
 from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
+from openmixup.engine.screen import shorten
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
 
 _runs = itertools.count()
-
-
-class _OwnLines(logging.Filter):
-    """Keeps mmengine's remarks about itself off the screen; its warnings and the log file stay complete."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or f'{os.sep}mmengine{os.sep}' not in record.pathname
 
 
 @RUNNERS.register_module(name='OpenMixupRunner')
@@ -91,10 +84,7 @@ class Runner(MMEngineRunner):
     def build_logger(self, log_level: str | int = 'INFO', log_file: str | None = None, **kwargs: Any) -> Any:
         """The logger of mmengine with short lines on the screen."""
         logger = super().build_logger(log_level, log_file, **kwargs)
-        for handler in logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.setFormatter(logging.Formatter('%(message)s'))
-                handler.addFilter(_OwnLines())
+        shorten(logger)
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
@@ -193,17 +183,9 @@ class Runner(MMEngineRunner):
         """Move to the device; with several processes, average gradients and share rank 0's buffers."""
         if is_model_wrapper(model):
             return model
-        options = wrapper_options(model_wrapper_cfg, self.cfg.get('find_unused_parameters', False))
+        unused, sync_bn = self.cfg.get('find_unused_parameters', False), self.cfg.get('sync_bn', False)
         model = model.to(accelerator())
-        if not self.distributed:
-            return model
-        if torch.cuda.is_available() and self.cfg.get('sync_bn'):
-            for name, part in model.named_children():
-                if name != 'teacher':  # in a step without learned masks a process may leave its pass out
-                    setattr(model, name, nn.SyncBatchNorm.convert_sync_batchnorm(part))
-        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
-        check_unused(model, options['find_unused_parameters'])
-        return MMDistributedDataParallel(model, device_ids=devices, **options)
+        return wrapped(model, model_wrapper_cfg, self.distributed, find_unused_parameters=unused, sync_bn=sync_bn)
 
     def _loader(self, part: str, *, infinite: bool = False) -> Any:
         given = getattr(self, f'_{part}_dataloader')
@@ -298,25 +280,13 @@ class Runner(MMEngineRunner):
             self.load_weights(self._load_from, strict=False)
         if found is None and self._resume:
             self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
-        self._check_same_position()  # all have read what they need
+        if self._train_loop is not None:
+            check_same_step(self.train_loop.iter, self.work_dir)  # all have read what they need
         if self._train_loop is not None and self.rank == 0:
             remove_leftovers(work_dir)
             elsewhere = found is not None and found[0].resolve().parent != work_dir.resolve()
             if not self._resume or elsewhere:
                 put_aside(work_dir, self.timestamp, self.logger.info)
-
-    def _check_same_position(self) -> None:
-        """All processes must have found the same checkpoint."""
-        if self.world_size == 1 or self._train_loop is None:
-            return
-        step = torch.tensor([self.train_loop.iter, -self.train_loop.iter], device=accelerator())
-        dist.all_reduce(step, dist.ReduceOp.MAX)
-        newest, oldest = step[0].item(), -step[1].item()
-        if newest != oldest:
-            raise InputError(
-                f'the processes found different checkpoints (steps {oldest} and {newest}) in {self.work_dir}: '
-                'put the work dir on a file system that all of them share.'
-            )
 
     def load_weights(self, path: str | Path, *, strict: bool = True) -> None:
         """Load the weights of a checkpoint.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from openmixup.datasets.checks import check_choice
 from openmixup.engine.checkpoint import latest_checkpoint
+from openmixup.engine.distributed import check_same_step
 from openmixup.engine.failures import Rollback
 from openmixup.engine.guard import StepGuard
 from openmixup.engine.hooks.log import LogHook
@@ -227,7 +228,7 @@ class NonFiniteHook(Hook):
         loop.dataloader.close()
         runner.optim_wrapper.zero_grad()
         restore(runner, path, content)
-        runner._check_same_position()
+        check_same_step(loop.iter, runner.work_dir)
         runner.continue_clock(seconds - (runner.seconds - content['progress']['seconds']))  # lost time counts
         runner.optim_wrapper._inner_count = loop.iter
         self._until, self.rollbacks = until, self.rollbacks + 1
