@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network, library_stream
-from openmixup.policies.masks import Boxes
+from openmixup.policies.masks import Boxes, Outer
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
 from openmixup.policies.transfer import to_device
@@ -221,10 +221,10 @@ class MaskPolicy(PairPolicy):
     The weights are the measured shares of the mask (``label = 'pixels'``) or the drawn lam (``'drawn'``).
     """
 
-    def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes | Tensor:
-        """Boxes to take from the partner, or (1 or N, H, W) share of the own image in [0, 1] on the images' device.
+    def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes | Outer | Tensor:
+        """Boxes to take from the partner, or the share of the own image in [0, 1]: (1 or N, H, W) or its two sides.
 
-        Arguments as in :meth:`PairPolicy.view`.
+        A tensor lies on the images' device, or on the CPU. Arguments as in :meth:`PairPolicy.view`.
         """
         raise NotImplementedError(f'{type(self).__name__} must write mask(batch, partner, lam, ctx)')
 
@@ -234,7 +234,7 @@ class MaskPolicy(PairPolicy):
         Args:
             batch: the sources.
             partner: (N,) int64 on the images' device, into the sources.
-            region: what :meth:`mask` gave.
+            region: what :meth:`mask` gave; of sides the mask (1 or N, H, W).
             ctx: random streams and access to the network.
         """
         return batch.source_images.index_select(0, partner)
@@ -244,19 +244,19 @@ class MaskPolicy(PairPolicy):
         images, size = batch.images, len(batch)
         region = self.mask(batch, partner, lam, ctx)
         index = pair_index(partner)
-        if isinstance(region, Boxes):
-            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, size)
-            if len(region) == 1:  # one slice for the batch costs less than a mask
-                index, weight = to_device(images.device, index, weight)
-                mixed = self._paste(batch, region, index[:, 1], ctx)
-                return View(mixed, Mixture(index, weight), lambda: own_masks(1 - region.dense(images), size))
-            index, weight, rows, columns = to_device(images.device, index, weight, *region.sides(images.dtype))
-            own = 1 - rows[:, None, :, None] * columns[:, None, None, :]
-        else:
-            index, weight = to_device(images.device, index, pair_weights(lam, size))
-            if self.label == 'pixels':
-                weight = pair_weights(region.detach().float().mean((1, 2)), size)
+        if isinstance(region, Tensor):
+            weight = pair_weights(region.detach().float().mean((1, 2)) if self.label == 'pixels' else lam, size)
+            index, weight, region = to_device(images.device, index, weight, region)
             own = region.to(images.dtype)[:, None]
+        else:
+            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, size)
+            if isinstance(region, Boxes) and len(region) == 1:  # one slice for the batch costs less than a mask
+                index, weight = to_device(images.device, index, weight)
+                mixed, boxes = self._paste(batch, region, index[:, 1], ctx), region
+                return View(mixed, Mixture(index, weight), lambda: own_masks(1 - boxes.dense(images), size))
+            index, weight, *parts = to_device(images.device, index, weight, *region.parts())
+            own = torch.addcmul(*parts).to(images.dtype)
+            region = region if isinstance(region, Boxes) else own[:, 0]
         donors = self.donor(batch, index[:, 1], region, ctx)
         if any(tensor.requires_grad for tensor in (images, own, donors)):
             mixed = torch.lerp(donors, images, own)

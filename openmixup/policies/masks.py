@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmixup.policies.transfer import to_device
 
-__all__ = ['Boxes', 'cutmix_boxes']
+__all__ = ['Boxes', 'Outer', 'cutmix_boxes']
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,42 @@ class Boxes:
         inside = ((at >= self.low[:, :, None]) & (at < self.high[:, :, None])).to(dtype)  # (b, 2, longer side)
         return inside[:, 0, :height], inside[:, 1, :width]
 
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Those of the own share, as :meth:`Outer.parts`."""
+        rows, columns = self.sides(torch.float32)
+        return Outer(torch.ones(len(self)), -rows, columns).parts()
+
     def dense(self, like: Tensor) -> Tensor:
         """(b, 1, H, W) on the device and of the type of ``like``: 1 inside the box, else 0."""
         rows, columns = self.sides(like.dtype)
         (dense,) = to_device(like.device, rows[:, None, :, None] * columns[:, None, None, :])
         return dense
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    """Masks that are products of their sides: the own share at a pixel is base + rows * columns, in [0, 1].
+
+    Only the sides are drawn, measured and copied to the device, not the pixels. All are float32 on the CPU.
+
+    Args:
+        base: (b,) for one mask a batch (b = 1) or one a sample (b = N).
+        rows: (b, H).
+        columns: (b, W).
+    """
+
+    base: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def kept(self) -> Tensor:
+        """(b,) float64, mean share of the own image."""
+        rows, columns = (side.mean(1, dtype=torch.float64) for side in (self.rows, self.columns))
+        return self.base + rows * columns
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, 1, 1, 1), (b, 1, H, 1) and (b, 1, 1, W), of which ``torch.addcmul`` makes the own share."""
+        return self.base[:, None, None, None], self.rows[:, None, :, None], self.columns[:, None, None, :]
 
 
 def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Boxes:

@@ -9,7 +9,7 @@ __all__ = ['to_device']
 
 
 def to_device(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
-    """``tensors`` of the CPU on ``device``.
+    """``tensors`` on ``device``; those that lie there already stay as they are.
 
     For an accelerator they travel in one buffer, pinned and without waiting, since each separate copy costs a launch
     and an unpinned one stops the host until the device has caught up.
@@ -18,6 +18,10 @@ def to_device(device: torch.device, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tensors
     if device.type != 'cuda':
         return tuple(tensor.to(device) for tensor in tensors)
+    host = [tensor for tensor in tensors if not tensor.is_cuda]
+    if len(host) < len(tensors):
+        moved = iter(to_device(device, *host))
+        return tuple(tensor if tensor.is_cuda else next(moved) for tensor in tensors)
     starts, end = [], 0
     for tensor in tensors:
         starts.append(end)
