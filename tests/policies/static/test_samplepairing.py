@@ -41,7 +41,7 @@ def test_regression_keeps_the_own_value():
     assert torch.equal(mixture.of(values), values)
 
 
-def test_epochs_of_the_paper():
+def test_epochs_come_in_cycles_from_the_start_of_the_window():
     policy = SamplePairing(window=(103, 800), cycle=(8, 2))
     paired = [
         epoch
