@@ -76,6 +76,8 @@ def mix_gallery(
         parts = zip(LETTERS, weight[row].tolist(), index[row].tolist(), strict=False)
         target = [f'{share:.2f} x {names[source] or letter}' for letter, share, source in parts]
         cells.append(_cell(mixed[row], target[:shown], shown, scale))
+        tallest = max(len(cell) for cell in cells)  # a picture may be larger than its sources
+        cells = [np.pad(cell, ((0, tallest - len(cell)), (0, 0), (0, 0)), constant_values=255) for cell in cells]
         grid.append(np.concatenate(cells, 1))
     return np.concatenate(grid, 0)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmixup.policies.transfer import to_device
 
-__all__ = ['Boxes', 'Outer', 'cutmix_boxes']
+__all__ = ['Boxes', 'Outer', 'cutmix_boxes', 'inner_boxes']
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,3 +116,20 @@ def _cutmix_box(lam: float, places: list[float], size: tuple[int, int]) -> Boxes
         low.append(max(centre - half, 0))
         high.append(min(centre + half, length))
     return Boxes(torch.tensor([low]), torch.tensor([high]), size)
+
+
+def inner_boxes(count: int, sides: tuple[float, float], size: tuple[int, int], rng: torch.Generator) -> Boxes:
+    """Boxes that lie in the image: height and width uniform over a range of whole pixels, then the place over all.
+
+    Args:
+        count: b, number of boxes.
+        sides: least and greatest side as a share of the image's.
+        size: (H, W) in pixels.
+        rng: CPU generator.
+    """
+    draw = torch.rand(2, count, 2, generator=rng, dtype=torch.float64)
+    limit = torch.tensor(size)
+    least, most = ((share * limit).long() for share in sides)
+    side = least + (draw[0] * (most - least + 1)).long()
+    low = (draw[1] * (limit - side + 1)).long()
+    return Boxes(low, low + side, size)

@@ -187,7 +187,9 @@ def identical_images_stay_identical(policy: MixPolicy) -> str | None:
         plan = draw(policy, Batch(images, torch.full((5,), 3), past), seed, final=True)
         for view in plan.views:
             expected = images if view.tap is None else pooled(images)
-            gap = float((shown(view).detach() - expected).abs().max())
+            found = shown(view).detach()
+            require(found.shape == expected.shape, f'the picture has the shape {tuple(found.shape)}')
+            gap = float((found - expected).abs().max())
             require(gap <= 1e-4, f'five times the same image became something else, by {gap:.4f}')
             if normalised(plan):
                 target = targets(plan, view)

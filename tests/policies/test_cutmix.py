@@ -5,8 +5,10 @@ import timm.data.mixup
 import torch
 from torchvision.transforms import v2
 
+from openmixup.errors import InputError
 from openmixup.policies import Batch, Context, CutMix
-from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.masks import Boxes, cutmix_boxes, inner_boxes
+from openmixup.testing import check_policy
 
 IMAGES = torch.randn(6, 3, 14, 20, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 3, 3, 0])
@@ -107,3 +109,44 @@ def test_nobody_is_cut_into_itself():
     for seed in range(50):
         index = CutMix().mix(IMAGES, LABELS, rng(seed)).mixture.index
         assert not bool((index[:, 0] == index[:, 1]).any())
+
+
+def test_sides_of_minmax_are_uniform_and_so_are_places():
+    boxes = inner_boxes(DRAWS, (0.2, 0.5), (10, 20), rng())
+    sides = boxes.high - boxes.low
+    assert int(boxes.low.min()) == 0
+    assert boxes.high.amax(0).tolist() == [10, 20]  # timm never reaches the last row
+    for axis, least, most in ((0, 2, 5), (1, 4, 10)):
+        hits = torch.bincount(sides[:, axis], minlength=most + 1)
+        assert hits[:least].sum() == 0
+        assert len(hits) == most + 1
+        share = 1 / (most - least + 1)
+        assert float((hits[least:] - share * DRAWS).abs().max()) < 5 * (share * (1 - share) * DRAWS) ** 0.5
+        low = boxes.low[sides[:, axis] == least, axis]
+        places = torch.bincount(low)
+        assert len(places) == (10, 20)[axis] - least + 1
+        rate = 1 / len(places)
+        assert float((places - rate * len(low)).abs().max()) < 5 * (rate * (1 - rate) * len(low)) ** 0.5
+    assert abs(float(sides.double().T.corrcoef()[0, 1])) < 5 / DRAWS**0.5
+
+
+@pytest.mark.parametrize('per', ['batch', 'sample'])
+def test_labels_follow_the_area_of_a_box_of_minmax(per):
+    policy = CutMix(per=per, minmax=(0.2, 0.8))
+    assert policy.lam_beta is None
+    for seed in range(5):
+        ours = policy.mix(IMAGES, LABELS, rng(seed))
+        own = (ours.inputs == IMAGES).all(1).float().mean((1, 2))
+        torch.testing.assert_close(ours.mixture.weight[:, 0], own)
+        assert bool((own >= 1 - 0.8**2).all())
+        assert bool((own <= 1 - 2 * 4 / 280).all())
+
+
+def test_minmax_does_what_it_says():
+    check_policy(CutMix(per='sample', minmax=(0.0, 1.0)), raise_on_failure=True)
+
+
+@pytest.mark.parametrize('minmax', [0.5, (0.8, 0.2), (0.1, 1.2), (0.1,), (-0.1, 0.5), ('a', 1), (True, 1)])
+def test_wrong_ranges_are_refused(minmax):
+    with pytest.raises(InputError, match=r'CutMix\(minmax='):
+        CutMix(minmax=minmax)

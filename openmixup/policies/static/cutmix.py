@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
+from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
-from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.masks import Boxes, cutmix_boxes, inner_boxes
 from openmixup.policies.mixture import Batch
 from openmixup.registry import POLICIES
 
@@ -21,14 +24,44 @@ class CutMix(MaskPolicy):
         alpha: lam ~ Beta(alpha, alpha), above 0; the box has the area 1 - lam before it is clipped to the image.
         per: 'batch' for one lam and box a batch (the authors' code), 'sample' for one each.
         pairing: 'derangement' (no image is cut into itself), 'permutation' (the authors' code) or 'flip'.
+        minmax: (least, most) side of the box as a share of the image's, from 0 to 1, as ``cutmix_minmax`` of timm:
+            height and width are drawn each, the box lies in the image, and alpha is not used; None: the box follows
+            lam. Unlike in timm the greatest side and the last place can be drawn, else no box reached the last row.
     """
 
     paper = 'https://arxiv.org/abs/1905.04899'
 
-    def __init__(self, alpha: float = 1.0, per: str = 'batch', pairing: str = 'derangement') -> None:
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        per: str = 'batch',
+        pairing: str = 'derangement',
+        minmax: tuple[float, float] | None = None,
+    ) -> None:
         super().__init__(alpha, per, pairing)
+        if minmax is not None and not _is_range(minmax):
+            raise InputError(
+                f'CutMix(minmax={minmax!r}): expected (least, most) with 0 <= least <= most <= 1, as (0.2, 0.8), or '
+                'None.'
+            )
+        self.minmax = minmax
+
+    @property
+    def lam_beta(self) -> tuple[float, float] | None:
+        """Both alpha; None if the sides are drawn and lam is not used."""
+        return super().lam_beta if self.minmax is None else None
 
     def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes:  # noqa: ARG002
         """One box a batch or a sample."""
         height, width = batch.images.shape[-2:]
+        if self.minmax is not None:
+            return inner_boxes(len(lam), self.minmax, (height, width), ctx.rng)
         return cutmix_boxes(lam, (height, width), ctx.rng)
+
+
+def _is_range(value: Any) -> bool:
+    """Whether it is a pair of ascending shares."""
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    numbers = all(isinstance(share, int | float) and not isinstance(share, bool) for share in value)
+    return numbers and 0 <= value[0] <= value[1] <= 1
