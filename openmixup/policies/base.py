@@ -258,10 +258,7 @@ class MaskPolicy(PairPolicy):
             own = torch.addcmul(*parts).to(images.dtype)
             region = region if isinstance(region, Boxes) else own[:, 0]
         donors = self.donor(batch, index[:, 1], region, ctx)
-        if any(tensor.requires_grad for tensor in (images, own, donors)):
-            mixed = torch.lerp(donors, images, own)
-        else:
-            mixed = donors.lerp_(images, own)
+        mixed = blended(images, donors, own)
         return View(mixed, Mixture(index, weight), lambda: own_masks(own, size))
 
     def _paste(self, batch: Batch, boxes: Boxes, partner: Tensor, ctx: Context) -> Tensor:
@@ -290,6 +287,19 @@ def pair_weights(own: Tensor, size: int) -> Tensor:
         weight[:, 0] = share
         return weight
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)
+
+
+def blended(images: Tensor, donors: Tensor, own: Tensor) -> Tensor:
+    """(N, C, H, W) own * images + (1 - own) * donors; written into ``donors`` where no gradient is asked for.
+
+    Args:
+        images: (N, C, H, W) own images.
+        donors: (N, C, H, W) what shows elsewhere, a new tensor that may be overwritten.
+        own: (1 or N, 1, H, W) share of the own image, of the type of the images.
+    """
+    if any(tensor.requires_grad for tensor in (images, own, donors)):
+        return torch.lerp(donors, images, own)
+    return donors.lerp_(images, own)
 
 
 def own_masks(own: Tensor, size: int) -> Tensor:
