@@ -282,7 +282,7 @@ def unfused(network, images):
 
 @pytest.mark.parametrize('name', ATTENTIVE)
 def test_received_attention_and_rollout_are_those_of_the_unfused_network(name):
-    """Of all patches to each patch in the last block; and R <- (A R + R) / 2 over the blocks, row of the class token."""
+    """Of all patches to each patch in the last block; R <- (A R + R) / 2 over the blocks, row of the class token."""
     model = learner(ATTENTIVE[name]).eval()
     seen = model.probe().look(IMAGES, ('rollout', 'received', 'attention', 'features'))
     prefix = model.student.backbone.prefix_tokens
