@@ -16,7 +16,7 @@ from openmixup.policies.mixture import Mixture, Plan, View
 from openmixup.policies.wrap.base import WrapPolicy
 from openmixup.registry import POLICIES
 
-__all__ = ['TransMix', 'attention_shares']
+__all__ = ['TransMix', 'attention_shares', 'has_regions', 'reading_regions']
 
 
 @POLICIES.register_module()
@@ -58,17 +58,7 @@ class TransMix(WrapPolicy):
 
     def kept(self, inner: Plan) -> Plan:
         """The inner plan, whose passes return the attention where regions are to be weighed."""
-        views = tuple(
-            view if view.lazy_masks is None else replace(view, lazy_masks=functools.cache(view.lazy_masks))
-            for view in inner.views
-        )  # masks are looked at before and after the passes
-        reading = tuple(
-            replace(view, read=(*view.read, 'attention'))
-            if has_regions(view) and 'attention' not in view.read
-            else view
-            for view in views
-        )
-        return replace(self.around(replace(inner, views=views)), views=reading)
+        return reading_regions(self, inner, 'attention')
 
     def complete(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:  # noqa: ARG002
         """New weights from the attention of each pass."""
@@ -85,6 +75,19 @@ class TransMix(WrapPolicy):
         return replace(view, mixture=Mixture(view.mixture.index, weight))
 
 
+def reading_regions(policy: WrapPolicy, inner: Plan, name: str) -> Plan:
+    """``inner`` as a plan of ``policy``, whose passes return ``name`` besides where there are regions to be weighed."""
+    views = tuple(
+        view if view.lazy_masks is None else replace(view, lazy_masks=functools.cache(view.lazy_masks))
+        for view in inner.views
+    )  # masks are looked at before and after the passes
+    reading = tuple(
+        replace(view, read=(*view.read, name)) if has_regions(view) and name not in view.read else view
+        for view in views
+    )
+    return replace(policy.around(replace(inner, views=views)), views=reading)
+
+
 def has_regions(view: View) -> bool:
     """Whether the sources of a view lie at different places; masks of one number for each image have no strides."""
     masks = view.masks if view.mixture.index.shape[1] > 1 else None
@@ -92,17 +95,20 @@ def has_regions(view: View) -> bool:
 
 
 @torch.no_grad()
-def attention_shares(attention: Tensor, masks: Tensor) -> Tensor:
+def attention_shares(attention: Tensor, masks: Tensor, by_area: bool = False) -> Tensor:
     """(N, K) float32 share of the attention that falls on each source.
 
     Args:
         attention: (N, heads, h, w) of the class token to the patches, at least 0; the heads are averaged.
         masks: (N, K, H, W) share of each source at each pixel. Each patch counts as its first pixel, top left (nearest
             neighbour, as in the authors' code).
+        by_area: each patch counts by the mean of its pixels instead.
     """
     looked = attention.float().mean(1)
     (height, width), (rows, columns) = masks.shape[2:], looked.shape[1:]
-    if height % rows or width % columns:
+    if by_area:
+        small = torch.nn.functional.adaptive_avg_pool2d(masks.float(), (rows, columns))
+    elif height % rows or width % columns:
         small = torch.nn.functional.interpolate(masks, (rows, columns), mode='nearest')
     else:
         small = masks[:, :, :: height // rows, :: width // columns]
