@@ -134,7 +134,7 @@ def test_collate_is_picklable_and_keeps_further_columns():
 
 
 def test_collate_tells_the_epoch():
-    collate = MixCollate(RandomChoice([{'type': 'Mixup'}], epochs=[(1, None)]), num_classes=3)
+    collate = MixCollate(RandomChoice([{'type': 'Mixup', 'pairing': 'derangement'}], epochs=[(1, None)]), num_classes=3)
     samples = [(torch.randn(3, 8, 8), index % 3) for index in range(4)]
     before, _ = collate(samples)
     assert torch.equal(before, torch.stack([image for image, _ in samples]))
