@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -284,10 +284,8 @@ def _teacher_arguments(teacher: dict) -> dict[str, Any]:
 
 def split_output(joined: Output, sizes: list[int]) -> tuple[Output, ...]:
     """The output of a joined pass as one for each view, of ``sizes`` samples."""
-    parts = [
-        [None] * len(sizes) if value is None else value.split(sizes)
-        for value in (joined.logits, joined.attention, joined.features)
-    ]
+    values = [getattr(joined, each.name) for each in fields(Output)]
+    parts = [[None] * len(sizes) if value is None else value.split(sizes) for value in values]
     return tuple(Output(*part) for part in zip(*parts, strict=True))
 
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from openmixup.errors import InputError
 from openmixup.models.backbones.base import channel_dim
-from openmixup.models.student import Student
+from openmixup.models.student import Output, Student
 from openmixup.policies.mixture import Mixture
 
 __all__ = ['Probe', 'frozen']
@@ -77,7 +77,7 @@ class Probe:
         batch_statistics: tuple[str, ...] = (),
     ) -> None:
         self._networks, self._criterion, self._by_batch = networks, criterion, batch_statistics
-        self._answers: dict[tuple[Any, ...], Tensor] = {}
+        self._answers: dict[tuple[Any, ...], Any] = {}
         self._kept: list[Tensor] = []  # so that an id names one tensor only
 
     def features(self, images: Tensor, stage: int = -1, of: str = 'student') -> Tensor:
@@ -117,6 +117,16 @@ class Probe:
         """
         return self._once(('input_grad', of, id(labels)), self._input_grad, images, labels=labels, of=of)
 
+    def look(self, images: Tensor, read: tuple[str, ...], of: str = 'student') -> Output:
+        """The logits of the 'main' head and what :class:`Output` has besides, from one pass without gradient.
+
+        Args:
+            images: (N, C, H, W).
+            read: what to return besides: 'attention', 'features', 'received', 'rollout'.
+            of: name of a network with heads.
+        """
+        return self._once(('look', read, of), self._look, images, read=read, of=of)
+
     def logits(self, images: Tensor, head: str = 'main', of: str = 'student') -> Tensor:
         """(N, num_classes), differentiable by the images; the weights are constants."""
         network = self._network(of)
@@ -129,7 +139,7 @@ class Probe:
             raise InputError(f'there is no network {name!r} to look at: known are {", ".join(self._networks)}.')
         return self._networks[name]
 
-    def _once(self, question: tuple[Any, ...], answer: Callable[..., Tensor], images: Tensor, **options: Any) -> Tensor:
+    def _once(self, question: tuple[Any, ...], answer: Callable[..., Any], images: Tensor, **options: Any) -> Any:
         key = (*question, id(images))
         if key not in self._answers:
             self._kept += [images, *(value for value in options.values() if isinstance(value, Tensor))]
@@ -162,6 +172,12 @@ class Probe:
         network = self._network(of)
         with frozen(network, of in self._by_batch, weights=False):
             return network.attention(images)
+
+    @torch.no_grad()
+    def _look(self, images: Tensor, read: tuple[str, ...], of: str) -> Output:
+        network = self._network(of)
+        with frozen(network, of in self._by_batch, weights=False):
+            return network(images, read=read)
 
     @torch.no_grad()
     def _cam(self, images: Tensor, labels: Tensor, of: str) -> Tensor:

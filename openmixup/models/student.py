@@ -11,14 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.models.attention import attention_module, record_attention
+from openmixup.models.attention import (
+    attention_module,
+    attention_modules,
+    record_attention,
+    record_received,
+    record_rollout,
+)
 from openmixup.models.backbones import Backbone
 from openmixup.models.backbones.base import channel_dim, token_grid
 from openmixup.policies import Tap
 
 __all__ = ['READABLE', 'Output', 'Student']
 
-READABLE = ('attention', 'features')
+READABLE = ('attention', 'features', 'received', 'rollout')
+OF_ATTENTION = ('attention', 'received', 'rollout')
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +37,17 @@ class Output:
         attention: (N, heads, h, w) attention of the class token to the patches in the last block, a softmax over all
             tokens, without gradient; None unless asked for.
         features: (N, C, h, w) last feature map, with gradient; None unless asked for.
+        received: (N, heads, h, w) attention that each patch gets from all patches in the mean, in the last block, a
+            softmax over all tokens, without gradient; None unless asked for.
+        rollout: (N, h, w) share of each patch in what the class token is made of, by the attention of all blocks; the
+            rest up to 1 is that of the tokens before the patches. Without gradient; None unless asked for.
     """
 
     logits: Tensor
     attention: Tensor | None = None
     features: Tensor | None = None
+    received: Tensor | None = None
+    rollout: Tensor | None = None
 
 
 class Student(nn.Module):
@@ -86,7 +99,7 @@ class Student(nn.Module):
             images: (N, C, H, W).
             tap: replaces the output of one of ``backbone.stages`` on the way, in this pass only.
             head: the head that makes the logits.
-            read: what to return besides: 'attention', 'features'.
+            read: what to return besides: 'attention', 'features', 'received', 'rollout'.
         """
         if tap is None and not read:
             return Output(self.heads[head](self.vectors(images)))
@@ -95,9 +108,8 @@ class Student(nn.Module):
             features = self.backbone.features(self.laid_out(images))
             logits = self.heads[head](self.backbone.pool(features))
         size = images.shape[-2:]
-        attention = self._on_grid(found['attention'], size) if 'attention' in found else None
         last = self.last_map(features, size) if 'features' in read else None
-        return Output(logits, attention, last)
+        return Output(logits, features=last, **{name: self._on_grid(row, size) for name, row in found.items()})
 
     def attention(self, images: Tensor) -> Tensor:
         """(N, heads, h, w) attention of the class token to the patches in the last block; no head is needed."""
@@ -107,9 +119,9 @@ class Student(nn.Module):
         return self._on_grid(found['attention'], images.shape[-2:])
 
     def _on_grid(self, row: Tensor, size: Sequence[int]) -> Tensor:
-        """(N, heads, h, w) of the patches in (N, heads, tokens), for images of ``size`` (H, W)."""
-        patches = row[:, :, self.backbone.prefix_tokens :]
-        return patches.unflatten(2, token_grid(patches.shape[2], size))
+        """(..., h, w) of the patches in (..., tokens), for images of ``size`` (H, W)."""
+        patches = row[..., self.backbone.prefix_tokens :]
+        return patches.unflatten(-1, token_grid(patches.shape[-1], size))
 
     def last_map(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """(N, C, h, w) of what ``backbone.features`` gave for images of ``size`` (H, W)."""
@@ -122,11 +134,18 @@ class Student(nn.Module):
         if tap is not None:
             stage = self.backbone.get_submodule(self.backbone.stages[tap.stage])
             handles.append(stage.register_forward_hook(lambda module, args, output: tap.function(output)))
-        if 'attention' in read:
-            module = attention_module(self.backbone)
-            if module is None:
-                raise InputError(f'{type(self.backbone).__name__} has no class-token attention that can be read.')
+        asked = [name for name in OF_ATTENTION if name in read]
+        module = attention_module(self.backbone) if asked else None
+        if asked and module is None:
+            raise InputError(f'{type(self.backbone).__name__} has no class-token attention that can be read.')
+        if 'attention' in asked:
             handles.append(record_attention(module, lambda row: found.__setitem__('attention', row)))
+        if 'received' in asked:
+            prefix = self.backbone.prefix_tokens
+            handles.append(record_received(module, prefix, lambda row: found.__setitem__('received', row)))
+        if 'rollout' in asked:
+            blocks = attention_modules(self.backbone)
+            handles += record_rollout(blocks, lambda whole: found.__setitem__('rollout', whole[:, 0]))
         try:
             yield
         finally:

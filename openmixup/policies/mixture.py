@@ -156,7 +156,9 @@ class View:
         lazy_masks: makes :attr:`masks`; only pictures and label methods ask for them.
         tap: a hidden stage to change on the way.
         read: what this forward pass must return beside logits: 'attention' (of the class token to the patches, in the
-            last block), 'features' (the last map).
+            last block), 'received' (what each patch gets of the attention of all patches, in the last block),
+            'rollout' (shares of the patches in the class token, by the attention of all blocks), 'features' (the last
+            map).
         head: name of the classifier head.
         share: weight of this view's loss; 0 means forward only.
     """

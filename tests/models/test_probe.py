@@ -39,6 +39,7 @@ def digest(module):
 LOOKS = {
     'features': lambda probe, of: probe.features(IMAGES, 1, of),
     'attention': lambda probe, of: probe.attention(IMAGES, of),
+    'look': lambda probe, of: probe.look(IMAGES, ('received', 'rollout', 'features'), of),
     'cam': lambda probe, of: probe.cam(IMAGES, LABELS, of),
     'input_grad': lambda probe, of: probe.input_grad(IMAGES, LABELS, of),
     'logits': lambda probe, of: probe.logits(IMAGES.clone().requires_grad_(), of=of).sum().backward(),
@@ -50,7 +51,7 @@ LOOKS = {
 @pytest.mark.parametrize('look', LOOKS)
 def test_a_look_leaves_no_trace(look, of, bn):
     """Weights, statistics, gradients half accumulated, and the mode of each module, with some BatchNorms frozen."""
-    model = learner(vit() if look == 'attention' else RESNET, teacher={'bn': bn})
+    model = learner(vit() if look in ('attention', 'look') else RESNET, teacher={'bn': bn})
     norms = [m for m in model.student.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms[::2]:
         norm.eval()
@@ -267,3 +268,77 @@ def test_a_frozen_criterion_gets_the_plain_mixture():
     Probe({'student': learner(RESNET).student}, criterion).input_grad(IMAGES, LABELS)
     assert found[0].index.tolist() == [[0], [1], [2], [3]]
     assert found[0].weight.tolist() == [[1.0]] * 4
+
+
+def unfused(network, images):
+    """The attention of each block, (N, heads, tokens, tokens), of a network that computes all of it."""
+    maps = []
+    for block in network.backbone.net.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda m, i, out: maps.append(out))
+    network(images)
+    return maps
+
+
+@pytest.mark.parametrize('name', ATTENTIVE)
+def test_received_attention_and_rollout_are_those_of_the_unfused_network(name):
+    """Of all patches to each patch in the last block; R <- (A R + R) / 2 over the blocks, row of the class token."""
+    model = learner(ATTENTIVE[name]).eval()
+    seen = model.probe().look(IMAGES, ('rollout', 'received', 'attention', 'features'))
+    prefix = model.student.backbone.prefix_tokens
+    torch.testing.assert_close(seen.logits, model(IMAGES))
+    assert not seen.logits.requires_grad
+    assert seen.features.shape[2:] == (4, 4)
+    torch.testing.assert_close(seen.attention, model.probe().attention(IMAGES))
+    maps = unfused(model.student, IMAGES)
+    assert len(maps) == 2
+    expected = maps[-1][:, :, prefix:, prefix:].mean(2).unflatten(2, (4, 4))
+    torch.testing.assert_close(seen.received, expected, rtol=1e-4, atol=1e-6)
+    whole = torch.eye(16 + prefix).expand(4, -1, -1)
+    for each in maps:
+        whole = (each.mean(1) @ whole + whole) / 2
+    torch.testing.assert_close(seen.rollout, whole[:, 0, prefix:].unflatten(1, (4, 4)), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(seen.rollout.sum((1, 2)), 1 - whole[:, 0, :prefix].sum(1))
+
+
+def test_received_attention_and_rollout_of_torchvision():
+    backbone = TorchvisionBackbone('vit_b_16', options={'image_size': 32})
+    network = Student(backbone, {'main': nn.Linear(768, 5)}).eval()
+    seen, blocks = [], [layer.self_attention for layer in backbone.net.encoder.layers]
+    for block in blocks:
+        block.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    output = network(IMAGES, read=('rollout', 'received'))
+    weights = [block(*[x] * 3, need_weights=True)[1] for block, x in list(zip(blocks, seen, strict=True))]
+    whole = torch.eye(5).expand(4, -1, -1)
+    for each in weights:
+        whole = (each @ whole + whole) / 2
+    torch.testing.assert_close(output.rollout.flatten(1), whole[:, 0, 1:], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(output.received.mean(1).flatten(1), weights[-1][:, 1:, 1:].mean(1))
+
+
+def test_what_is_read_of_attention_carries_no_gradient_and_lets_that_of_the_pass_through():
+    model = learner(vit())
+    output = model.student(IMAGES, read=('rollout', 'received', 'features'))
+    assert not output.rollout.requires_grad
+    assert not output.received.requires_grad
+    assert output.features.requires_grad
+    torch.testing.assert_close(output.logits, model.student(IMAGES).logits)
+    output.logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.student.backbone.net.blocks.parameters())
+
+
+def test_a_network_without_a_class_token_is_refused_by_each_reader():
+    for name in ('attention', 'received', 'rollout'):
+        with pytest.raises(InputError, match='has no class-token attention'):
+            learner(RESNET).probe().look(IMAGES, (name,))
+
+
+def test_a_look_is_taken_once_for_a_batch_and_by_what_is_read():
+    model = learner(vit())
+    calls, probe = [], model.probe()
+    model.student.backbone.net.blocks[0].register_forward_hook(lambda m, i, out: calls.append(1))
+    first = probe.look(IMAGES, ('received',))
+    assert probe.look(IMAGES, ('received',)) is first
+    assert len(calls) == 1
+    assert first.rollout is None
+    assert probe.look(IMAGES, ('rollout',)).rollout is not None
