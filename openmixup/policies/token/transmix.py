@@ -92,17 +92,20 @@ def has_regions(view: View) -> bool:
 
 
 @torch.no_grad()
-def attention_shares(attention: Tensor, masks: Tensor) -> Tensor:
+def attention_shares(attention: Tensor, masks: Tensor, by_area: bool = False) -> Tensor:
     """(N, K) float32 share of the attention that falls on each source.
 
     Args:
         attention: (N, heads, h, w) of the class token to the patches, at least 0; the heads are averaged.
         masks: (N, K, H, W) share of each source at each pixel. Each patch counts as its first pixel, top left (nearest
             neighbour, as in the authors' code).
+        by_area: each patch counts by the mean of its pixels instead.
     """
     looked = attention.float().mean(1)
     (height, width), (rows, columns) = masks.shape[2:], looked.shape[1:]
-    if height % rows or width % columns:
+    if by_area:
+        small = torch.nn.functional.adaptive_avg_pool2d(masks.float(), (rows, columns))
+    elif height % rows or width % columns:
         small = torch.nn.functional.interpolate(masks, (rows, columns), mode='nearest')
     else:
         small = masks[:, :, :: height // rows, :: width // columns]
