@@ -16,7 +16,7 @@ from openmixup.policies.mixture import Mixture, Plan, View
 from openmixup.policies.wrap.base import WrapPolicy
 from openmixup.registry import POLICIES
 
-__all__ = ['TransMix', 'attention_shares']
+__all__ = ['TransMix', 'attention_shares', 'has_regions', 'reading_regions']
 
 
 @POLICIES.register_module()
@@ -58,17 +58,7 @@ class TransMix(WrapPolicy):
 
     def kept(self, inner: Plan) -> Plan:
         """The inner plan, whose passes return the attention where regions are to be weighed."""
-        views = tuple(
-            view if view.lazy_masks is None else replace(view, lazy_masks=functools.cache(view.lazy_masks))
-            for view in inner.views
-        )  # masks are looked at before and after the passes
-        reading = tuple(
-            replace(view, read=(*view.read, 'attention'))
-            if has_regions(view) and 'attention' not in view.read
-            else view
-            for view in views
-        )
-        return replace(self.around(replace(inner, views=views)), views=reading)
+        return reading_regions(self, inner, 'attention')
 
     def complete(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:  # noqa: ARG002
         """New weights from the attention of each pass."""
@@ -83,6 +73,19 @@ class TransMix(WrapPolicy):
         shares = attention_shares(attention, view.masks)
         weight = torch.lerp(view.mixture.weight, shares.to(view.mixture.weight.dtype), self.ratio)
         return replace(view, mixture=Mixture(view.mixture.index, weight))
+
+
+def reading_regions(policy: WrapPolicy, inner: Plan, name: str) -> Plan:
+    """``inner`` as a plan of ``policy``, whose passes return ``name`` besides where there are regions to be weighed."""
+    views = tuple(
+        view if view.lazy_masks is None else replace(view, lazy_masks=functools.cache(view.lazy_masks))
+        for view in inner.views
+    )  # masks are looked at before and after the passes
+    reading = tuple(
+        replace(view, read=(*view.read, name)) if has_regions(view) and name not in view.read else view
+        for view in views
+    )
+    return replace(policy.around(replace(inner, views=views)), views=reading)
 
 
 def has_regions(view: View) -> bool:
