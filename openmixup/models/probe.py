@@ -117,6 +117,18 @@ class Probe:
         """
         return self._once(('input_grad', of, id(labels)), self._input_grad, images, labels=labels, of=of)
 
+    def merged_attention(self, images: Tensor, merge: float, block: int = -1, of: str = 'student') -> Tensor:
+        """(N, h, w) attention of the class token in a pass that merges tokens which are alike, without gradient.
+
+        Args:
+            images: (N, C, H, W).
+            merge: share of the patches that are merged away, in [0, 1).
+            block: whose attention; -1 is the last.
+            of: name of the network.
+        """
+        question = ('merged_attention', merge, block, of)
+        return self._once(question, self._merged_attention, images, merge=merge, block=block, of=of)
+
     def look(self, images: Tensor, read: tuple[str, ...], of: str = 'student') -> Output:
         """The logits of the 'main' head and what :class:`Output` has besides, from one pass without gradient.
 
@@ -172,6 +184,12 @@ class Probe:
         network = self._network(of)
         with frozen(network, of in self._by_batch, weights=False):
             return network.attention(images)
+
+    @torch.no_grad()
+    def _merged_attention(self, images: Tensor, merge: float, block: int, of: str) -> Tensor:
+        network = self._network(of)
+        with frozen(network, of in self._by_batch, weights=False):
+            return network.merged_attention(images, merge, block)
 
     @torch.no_grad()
     def _look(self, images: Tensor, read: tuple[str, ...], of: str) -> Output:

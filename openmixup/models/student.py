@@ -20,6 +20,7 @@ from openmixup.models.attention import (
 )
 from openmixup.models.backbones import Backbone
 from openmixup.models.backbones.base import channel_dim, token_grid
+from openmixup.models.merging import merged_attention
 from openmixup.policies import Tap
 
 __all__ = ['READABLE', 'Output', 'Student']
@@ -117,6 +118,11 @@ class Student(nn.Module):
         with self._hooks(None, ('attention',), found):
             self.backbone.features(self.laid_out(images))
         return self._on_grid(found['attention'], images.shape[-2:])
+
+    def merged_attention(self, images: Tensor, merge: float, block: int = -1) -> Tensor:
+        """(N, h, w) of :func:`openmixup.models.merging.merged_attention` on the patches; no head is needed."""
+        row = merged_attention(self.backbone, self.laid_out(images), merge, block)
+        return self._on_grid(row, images.shape[-2:])
 
     def _on_grid(self, row: Tensor, size: Sequence[int]) -> Tensor:
         """(..., h, w) of the patches in (..., tokens), for images of ``size`` (H, W)."""

@@ -40,6 +40,7 @@ LOOKS = {
     'features': lambda probe, of: probe.features(IMAGES, 1, of),
     'attention': lambda probe, of: probe.attention(IMAGES, of),
     'look': lambda probe, of: probe.look(IMAGES, ('received', 'rollout', 'features'), of),
+    'merged_attention': lambda probe, of: probe.merged_attention(IMAGES, 0.5, -1, of),
     'cam': lambda probe, of: probe.cam(IMAGES, LABELS, of),
     'input_grad': lambda probe, of: probe.input_grad(IMAGES, LABELS, of),
     'logits': lambda probe, of: probe.logits(IMAGES.clone().requires_grad_(), of=of).sum().backward(),
@@ -51,7 +52,7 @@ LOOKS = {
 @pytest.mark.parametrize('look', LOOKS)
 def test_a_look_leaves_no_trace(look, of, bn):
     """Weights, statistics, gradients half accumulated, and the mode of each module, with some BatchNorms frozen."""
-    model = learner(vit() if look in ('attention', 'look') else RESNET, teacher={'bn': bn})
+    model = learner(vit() if look in ('attention', 'look', 'merged_attention') else RESNET, teacher={'bn': bn})
     norms = [m for m in model.student.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms[::2]:
         norm.eval()

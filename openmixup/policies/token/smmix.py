@@ -38,7 +38,7 @@ class SMMix(MixPolicy):
 
     A step costs one further pass, without gradient. The second head, of the policy, is trained along and not used to
     predict. The authors change between this and Mixup 0.8 with probability 1/2, for which there is ``RandomChoice``.
-    Other code scores by the class token and leaves both losses out; the latter is ``fine=0, consistency=0``.
+    With ``fine=0, consistency=0`` the images are mixed and nothing else is learned.
 
     Args:
         sides: least and greatest side of the square, as shares of the grid's shorter side, rounded down but to at least
@@ -139,7 +139,8 @@ class SMMix(MixPolicy):
         """Half of the losses of both regions; each is of one source."""
         assert self.fine_head is not None
         assert view.masks is not None
-        inside = F.adaptive_avg_pool2d(view.masks.float(), features.shape[2:])  # (N, 2, h, w)
+        height, width = features.shape[2:]
+        inside = F.adaptive_avg_pool2d(view.masks.float(), (height, width))  # (N, 2, h, w)
         vectors = torch.einsum(
             'nkhw,nchw->nkc', inside / inside.sum((2, 3), keepdim=True).clamp_min(1e-6), features.float()
         )

@@ -80,8 +80,9 @@ def aligned_shares(rollout: Tensor, masks: Tensor, weight: Tensor) -> Tensor:
         masks: (N, K, H, W) share of each source at each pixel.
         weight: (N, K) of the sources in the tokens before the patches.
     """
+    height, width = rollout.shape[1:]
     shares = rollout.detach().to(weight.dtype)
     with torch.no_grad():
-        patches = torch.nn.functional.adaptive_avg_pool2d(masks.to(weight.dtype), rollout.shape[1:])
+        patches = torch.nn.functional.adaptive_avg_pool2d(masks.to(weight.dtype), (height, width))
         gathered = torch.einsum('nkhw,nhw->nk', patches, shares)
     return gathered + weight * (1 - shares.sum((1, 2)))[:, None]
