@@ -256,7 +256,7 @@ class MaskPolicy(PairPolicy):
                 return View(mixed, Mixture(index, weight), lambda: own_masks(1 - boxes.dense(images), size))
             index, weight, *parts = to_device(images.device, index, weight, *region.parts())
             own = torch.addcmul(*parts).to(images.dtype)
-            region = region if isinstance(region, Boxes) else own[:, 0]
+            region = region if isinstance(region, Boxes) else own.squeeze(1)
         donors = self.donor(batch, index[:, 1], region, ctx)
         mixed = blended(images, donors, own)
         return View(mixed, Mixture(index, weight), lambda: own_masks(own, size))

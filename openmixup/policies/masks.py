@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmixup.policies.transfer import to_device
 
-__all__ = ['Boxes', 'Outer', 'cutmix_boxes', 'inner_boxes']
+__all__ = ['Boxes', 'Outer', 'cutmix_boxes', 'gaussian_bumps', 'inner_boxes']
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +48,11 @@ class Boxes:
     def sides(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(b, H) and (b, W) on the CPU: 1 in the rows and columns of the box, else 0; their product is the box."""
         height, width = self.size
+        if len(self) == 1:  # two fills cost less than comparisons
+            lines = torch.zeros(1, height, dtype=dtype), torch.zeros(1, width, dtype=dtype)
+            for line, part in zip(lines, self.slices(), strict=True):
+                line[:, part] = 1
+            return lines
         at = torch.arange(max(self.size))
         inside = ((at >= self.low[:, :, None]) & (at < self.high[:, :, None])).to(dtype)  # (b, 2, longer side)
         return inside[:, 0, :height], inside[:, 1, :width]
@@ -87,7 +92,8 @@ class Outer:
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """(b, 1, 1, 1), (b, 1, H, 1) and (b, 1, 1, W), of which ``torch.addcmul`` makes the own share."""
-        return self.base[:, None, None, None], self.rows[:, None, :, None], self.columns[:, None, None, :]
+        count = len(self.base)
+        return self.base.view(count, 1, 1, 1), self.rows.view(count, 1, -1, 1), self.columns.view(count, 1, 1, -1)
 
 
 def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Boxes:
@@ -133,3 +139,24 @@ def inner_boxes(count: int, sides: tuple[float, float], size: tuple[int, int], r
     side = least + (draw[0] * (most - least + 1)).long()
     low = (draw[1] * (limit - side + 1)).long()
     return Boxes(low, low + side, size)
+
+
+def gaussian_bumps(variance: Tensor, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(b, H) and (b, W) float32, sides of exp(-r^2 / (2 variance)), r the distance from a uniformly drawn pixel.
+
+    Args:
+        variance: (b,) float64 on the CPU in square pixels, above 0.
+        size: (H, W) in pixels.
+        rng: CPU generator.
+    """
+    places = torch.rand(len(variance), 2, generator=rng, dtype=torch.float64)
+    if len(variance) == 1:  # the same in plain numbers
+        scale, sides = -0.5 / variance.item(), []
+        for place, length in zip(places[0].tolist(), size, strict=True):
+            centre = int(place * length)
+            sides.append(torch.tensor([[math.exp(scale * (at - centre) ** 2) for at in range(length)]]))
+        return sides[0], sides[1]
+    centres = (places * torch.tensor(size)).floor_()
+    distance = torch.arange(max(size)) - centres[:, :, None]  # (b, 2, longer side)
+    bumps = (distance.square_() * (-0.5 / variance[:, None, None])).exp_().float()
+    return bumps[:, 0, : size[0]], bumps[:, 1, : size[1]]
