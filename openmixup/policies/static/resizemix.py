@@ -94,7 +94,7 @@ class ResizeMix(MaskPolicy):
             return donors.flatten(2).gather(2, places.expand(-1, donors.shape[1], -1)).view(donors.shape)
         grid = torch.stack(torch.broadcast_tensors(columns[:, None, :], rows[:, :, None]), 3)
         wide = donors.to(torch.promote_types(images.dtype, torch.float32))
-        return F.grid_sample(wide, grid.to(wide.dtype), padding_mode='border', align_corners=False).to(images.dtype)
+        return F.grid_sample(wide, grid.to(wide.dtype), align_corners=False).to(images.dtype)
 
     def _resized(self, images: Tensor, partner: Tensor, box: Boxes) -> Tensor:
         """The same for one box: only the pixels of the box are made, and the others are left empty."""
