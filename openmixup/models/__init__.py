@@ -9,12 +9,18 @@ from openmixup.models.backbones import (
     WideResNet,
 )
 from openmixup.models.heads import LinearHead
-from openmixup.models.losses import BinaryCrossEntropy, SoftCrossEntropy
+from openmixup.models.losses import (
+    BinaryCrossEntropy,
+    DecoupledCrossEntropy,
+    SoftCrossEntropy,
+    TwoHotBinaryCrossEntropy,
+)
 from openmixup.models.mix_classifier import MixClassifier
 from openmixup.models.preprocessor import BatchPreprocessor
 from openmixup.models.student import Output, Student
 
 __all__ = [
-    'Backbone', 'BatchPreprocessor', 'BinaryCrossEntropy', 'CifarResNet', 'LeNet5', 'LinearHead', 'MixClassifier',
-    'Output', 'SoftCrossEntropy', 'Student', 'TimmBackbone', 'TorchvisionBackbone', 'WideResNet',
+    'Backbone', 'BatchPreprocessor', 'BinaryCrossEntropy', 'CifarResNet', 'DecoupledCrossEntropy', 'LeNet5',
+    'LinearHead', 'MixClassifier', 'Output', 'SoftCrossEntropy', 'Student', 'TimmBackbone', 'TorchvisionBackbone',
+    'TwoHotBinaryCrossEntropy', 'WideResNet',
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Losses of mixed samples: one value per sample, never reduced."""
 
 from openmixup.models.losses.bce import BinaryCrossEntropy
+from openmixup.models.losses.decoupled import DecoupledCrossEntropy, TwoHotBinaryCrossEntropy
 from openmixup.models.losses.soft_ce import SoftCrossEntropy
 
-__all__ = ['BinaryCrossEntropy', 'SoftCrossEntropy']
+__all__ = ['BinaryCrossEntropy', 'DecoupledCrossEntropy', 'SoftCrossEntropy', 'TwoHotBinaryCrossEntropy']
