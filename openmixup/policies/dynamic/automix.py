@@ -184,11 +184,7 @@ class AutoMix(PairPolicy):
 
     def plan(self, batch: Batch, ctx: Context) -> Plan:
         """A view of the plain images, one of the mixture, and the losses of the block if it is trained now."""
-        block = self.mix_block
-        if block is None:
-            raise InputError(
-                f'{type(self).__name__} has no mix block yet: use it as policy of a MixClassifier, or call bind().'
-            )
+        block = self._bound_block()
         images, size = batch.images, len(batch)
         trained, draws = self._trained(ctx), self._draw(batch, block, ctx)
         losses: dict[str, Tensor] = {}
@@ -212,6 +208,13 @@ class AutoMix(PairPolicy):
             head='mix', share=self._classifier['mixed'],
         )  # fmt: skip
         return Plan(batch, (clean, view), self, losses)
+
+    def _bound_block(self) -> MixBlock:
+        if self.mix_block is None:
+            raise InputError(
+                f'{type(self).__name__} has no mix block yet: use it as policy of a MixClassifier, or call bind().'
+            )
+        return self.mix_block
 
     def _trained(self, ctx: Context) -> bool:
         """Whether the block is trained in this step; the same on all ranks."""
