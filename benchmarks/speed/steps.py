@@ -41,7 +41,7 @@ from openmixup.registry import MODELS
 
 CLASSES = 100
 HEAD = {'type': 'LinearHead', 'num_classes': CLASSES}
-TAUGHT = ('AutoMix', 'SAMix', 'AttentiveMix')  # they look at a momentum teacher
+TAUGHT = ('AdAutoMix', 'AutoMix', 'SAMix', 'AttentiveMix')  # they look at a momentum teacher
 RESNET = {'type': 'TimmBackbone', 'model': 'resnet18', 'stem': 'cifar'}
 DEIT = {'type': 'TimmBackbone', 'model': 'deit_tiny_patch16_224'}
 
@@ -72,6 +72,7 @@ CASES = {
     'attentivemix, momentum teacher': Case({'type': 'AttentiveMix'}),
     'automix': Case({'type': 'AutoMix'}, 2.95, 2.4),
     'samix': Case({'type': 'SAMix'}, 2.95),
+    'adautomix': Case({'type': 'AdAutoMix'}, 4.10),
     'automix, generator every 2nd': Case({'type': 'AutoMix', 'generator': {'every': 2}}),
     'regmixup': Case({'type': 'RegMixup'}),
     'deit-tiny vanilla': Case({'type': 'Vanilla'}, backbone=DEIT, batch=(16, 224), base='deit-tiny vanilla'),

@@ -90,6 +90,20 @@ class Probe:
         """
         return self._once(('features', stage, of), self._features, images, stage=stage, of=of)
 
+    def features_and_logits(
+        self, images: Tensor, stage: int = -1, head: str = 'main', of: str = 'student'
+    ) -> tuple[Tensor, Tensor]:
+        """As :meth:`features`, and the (N, num_classes) logits of ``head``, both from one whole pass without gradient.
+
+        Args:
+            images: (N, C, H, W).
+            stage: index into the backbone's stages.
+            head: name of the head.
+            of: name of a network with heads.
+        """
+        question = ('features_and_logits', stage, head, of)
+        return self._once(question, self._features_and_logits, images, stage=stage, head=head, of=of)
+
     def attention(self, images: Tensor, of: str = 'student') -> Tensor:
         """(N, heads, h, w) attention of the class token to the patches in the last block, without gradient."""
         return self._once(('attention', of), self._attention, images, of=of)
@@ -173,11 +187,27 @@ class Probe:
             with frozen(network, of in self._by_batch, weights=False):
                 backbone.features(network.laid_out(images))
         except _Reached:
-            width = (backbone.expected_channels or (0,) * len(backbone.stages))[stage]
-            return backbone.to_map(found[0], channel_dim(found[0].shape, width), images.shape[-2:])
+            return _map(backbone, stage, found[0], images)
         finally:
             handle.remove()
         raise InputError(f'stage {backbone.stages[stage]} of {type(backbone).__name__} did not run.')
+
+    @torch.no_grad()
+    def _features_and_logits(self, images: Tensor, stage: int, head: str, of: str) -> tuple[Tensor, Tensor]:
+        network = self._network(of)
+        backbone = network.backbone
+        found: list[Tensor] = []
+
+        def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+            found.append(output)
+
+        handle = backbone.get_submodule(backbone.stages[stage]).register_forward_hook(keep)
+        try:
+            with frozen(network, of in self._by_batch, weights=False):
+                logits = network.heads[head](backbone.pool(backbone.features(network.laid_out(images))))
+        finally:
+            handle.remove()
+        return _map(backbone, stage, found[0], images), logits
 
     @torch.no_grad()
     def _attention(self, images: Tensor, of: str) -> Tensor:
@@ -220,6 +250,12 @@ class Probe:
             plain = Mixture(own, torch.ones_like(own, dtype=torch.float32))
             (gradient,) = torch.autograd.grad(self._criterion(logits, labels, plain).sum(), pixels)
         return gradient.detach()
+
+
+def _map(backbone: Any, stage: int, output: Tensor, images: Tensor) -> Tensor:
+    """(N, C, h, w) of what a stage gave for ``images``."""
+    width = (backbone.expected_channels or (0,) * len(backbone.stages))[stage]
+    return backbone.to_map(output, channel_dim(output.shape, width), images.shape[-2:])
 
 
 def _linear_of(network: Student) -> nn.Linear:

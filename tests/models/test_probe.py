@@ -38,6 +38,7 @@ def digest(module):
 
 LOOKS = {
     'features': lambda probe, of: probe.features(IMAGES, 1, of),
+    'features_and_logits': lambda probe, of: probe.features_and_logits(IMAGES, 1, of=of),
     'attention': lambda probe, of: probe.attention(IMAGES, of),
     'look': lambda probe, of: probe.look(IMAGES, ('received', 'rollout', 'features'), of),
     'merged_attention': lambda probe, of: probe.merged_attention(IMAGES, 0.5, -1, of),
@@ -102,6 +103,23 @@ def test_features_have_their_channels_in_front(config):
     (expected,) = backbone.net.forward_intermediates(IMAGES, indices=1, norm=False, intermediates_only=True)
     torch.testing.assert_close(last, expected)
     assert last.shape[:2] == (4, backbone.channels[-1])
+
+
+@pytest.mark.parametrize('bn', ['running', 'batch'])
+@pytest.mark.parametrize(('config', 'stage'), [(RESNET, 2), (RESNET, -1), (vit(), 0)])
+def test_features_and_logits_come_from_one_pass(config, stage, bn):
+    model = learner(config, teacher={'bn': bn})
+    teacher, passes = model.teacher.network, []
+    torch.nn.init.normal_(teacher.heads['main'].fc.weight)
+    teacher.backbone.get_submodule(teacher.backbone.stages[0]).register_forward_hook(lambda m, i, out: passes.append(1))
+    probe = model.probe()
+    features, logits = probe.features_and_logits(IMAGES, stage, of='teacher')
+    assert len(passes) == 1
+    assert not features.requires_grad
+    assert not logits.requires_grad
+    torch.testing.assert_close(features, probe.features(IMAGES, stage, of='teacher'))
+    torch.testing.assert_close(logits, probe.logits(IMAGES, of='teacher'))
+    assert probe.features_and_logits(IMAGES, stage, of='teacher')[0] is features
 
 
 def test_an_answer_is_computed_once_for_a_batch():

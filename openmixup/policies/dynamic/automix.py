@@ -23,18 +23,6 @@ from openmixup.registry import POLICIES
 __all__ = ['AutoMix']
 
 
-RANGES: tuple[tuple[str, str, str, Callable[[float], bool]], ...] = (
-    ('classifier', 'clean', 'above 0', lambda x: x > 0),
-    ('classifier', 'mixed', 'above 0', lambda x: x > 0),
-    ('classifier', 'lam_margin', 'in [0, 0.5)', lambda x: 0 <= x < 0.5),
-    ('classifier', 'mask_adjust', 'in [0, 1]', lambda x: 0 <= x <= 1),
-    ('generator', 'every', 'that is whole and at least 1', lambda x: x >= 1 and x % 1 == 0),
-    ('generator', 'until', 'in [0, 1]', lambda x: 0 <= x <= 1),
-    ('generator', 'skip', 'in [0, 1)', lambda x: 0 <= x < 1),
-    ('generator', 'loss_weight', 'above 0 (until=0 leaves the block as it is)', lambda x: x > 0),
-)
-
-
 class _Branch(NamedTuple):
     """What was drawn for the generator branch or for the classifier branch, on the device of the images."""
 
@@ -93,6 +81,17 @@ class AutoMix(PairPolicy):
     operators = 60
     paper = 'https://arxiv.org/abs/2103.13027'
 
+    RANGES: ClassVar[tuple[tuple[str, str, str, Callable[[float], bool]], ...]] = (
+        ('classifier', 'clean', 'above 0', lambda x: x > 0),
+        ('classifier', 'mixed', 'above 0', lambda x: x > 0),
+        ('classifier', 'lam_margin', 'in [0, 0.5)', lambda x: 0 <= x < 0.5),
+        ('classifier', 'mask_adjust', 'in [0, 1]', lambda x: 0 <= x <= 1),
+        ('generator', 'every', 'that is whole and at least 1', lambda x: x >= 1 and x % 1 == 0),
+        ('generator', 'until', 'in [0, 1]', lambda x: 0 <= x <= 1),
+        ('generator', 'skip', 'in [0, 1)', lambda x: 0 <= x < 1),
+        ('generator', 'loss_weight', 'above 0 (until=0 leaves the block as it is)', lambda x: x > 0),
+    )
+    BLOCK_TYPE: ClassVar[type[MixBlock]] = MixBlock
     BLOCK: ClassVar[dict[str, Any]] = {
         'channels': None, 'embedding': 'none', 'remap': -1.0, 'value': 'linear', 'dropout': 0.0, 'joint': False,
         'norm': False, 'upsample': 'nearest',
@@ -123,7 +122,7 @@ class AutoMix(PairPolicy):
         self._generator = self._merged('generator', generator, self.GENERATOR)
         self._check()
         with torch.device('meta'):  # mistakes are told before there is a network, and no random stream is advanced
-            MixBlock(**{**self._block, 'channels': 1})
+            self._built(1)
         self.mix_block: MixBlock | None = None
         self._network: Network | None = None
 
@@ -139,10 +138,13 @@ class AutoMix(PairPolicy):
                 )
         return {**defaults, **(given or {})}
 
+    def _built(self, channels: int) -> MixBlock:
+        return self.BLOCK_TYPE(**{**self._block, 'channels': channels})
+
     def _check(self) -> None:
         if isinstance(self.stage, bool) or not isinstance(self.stage, int):
             raise InputError(f'{type(self).__name__}(stage={self.stage!r}): expected a whole number.')
-        for argument, key, expected, holds in RANGES:
+        for argument, key, expected, holds in self.RANGES:
             value = getattr(self, f'_{argument}')[key]
             if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
                 raise InputError(
@@ -170,23 +172,19 @@ class AutoMix(PairPolicy):
             )
         known = self._network in (None, network)  # None: loaded before it was bound
         if self.mix_block is None or self.mix_block.channels != channels or not known:
-            self.mix_block = MixBlock(**{**self._block, 'channels': channels})
+            self.mix_block = self._built(channels)
         self._network = network
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Build the block that the state was saved of, if none is there yet."""
-        channels = MixBlock.channels_of(state_dict, f'{prefix}mix_block.', self._block)
+        channels = self.BLOCK_TYPE.channels_of(state_dict, f'{prefix}mix_block.', self._block)
         if self.mix_block is None and channels is not None:
-            self.mix_block = MixBlock(**{**self._block, 'channels': channels})
+            self.mix_block = self._built(channels)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def plan(self, batch: Batch, ctx: Context) -> Plan:
         """A view of the plain images, one of the mixture, and the losses of the block if it is trained now."""
-        block = self.mix_block
-        if block is None:
-            raise InputError(
-                f'{type(self).__name__} has no mix block yet: use it as policy of a MixClassifier, or call bind().'
-            )
+        block = self._bound_block()
         images, size = batch.images, len(batch)
         trained, draws = self._trained(ctx), self._draw(batch, block, ctx)
         losses: dict[str, Tensor] = {}
@@ -210,6 +208,13 @@ class AutoMix(PairPolicy):
             head='mix', share=self._classifier['mixed'],
         )  # fmt: skip
         return Plan(batch, (clean, view), self, losses)
+
+    def _bound_block(self) -> MixBlock:
+        if self.mix_block is None:
+            raise InputError(
+                f'{type(self).__name__} has no mix block yet: use it as policy of a MixClassifier, or call bind().'
+            )
+        return self.mix_block
 
     def _trained(self, ctx: Context) -> bool:
         """Whether the block is trained in this step; the same on all ranks."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.precision import arithmetic
 
-__all__ = ['MixBlock', 'Projections']
+__all__ = ['MixBlock', 'Projections', 'attend', 'projection']
 
 EMBEDDINGS = ('none', 'concat', 'concat_value', 'multiply')
 VALUES = ('linear', 'two_layer')
@@ -26,12 +26,14 @@ class Projections:
     """What a block makes of the features without knowing lam or partners; None where it must know them.
 
     Args:
-        query: (N, C / 2, h, w), the keys of the partners too.
+        query: (N, C / 2, h, w), the keys of the partners too unless there are others.
         value: (N, 1, h, w).
+        key: (N, C / 2, h, w) of a block that makes keys by a convolution of their own.
     """
 
     query: Tensor | None
     value: Tensor | None
+    key: Tensor | None = None
 
 
 class MixBlock(nn.Module):
@@ -85,8 +87,8 @@ class MixBlock(nn.Module):
         self.channels = channels
         self.embedding, self.remap, self.joint = embedding, remap, joint
         hidden, seen = max(channels // 2, 1), (channels + (embedding == 'concat')) * (2 if joint else 1)
-        self.query = _projection(seen, hidden, norm)
-        self.key = _projection(seen, hidden, norm) if joint else None
+        self.query = projection(seen, hidden, norm)
+        self.key = projection(seen, hidden, norm) if joint else None
         valued = channels + (embedding in ('concat', 'concat_value'))
         if value == 'linear':
             self.value = nn.Sequential(_conv(valued, 1))
@@ -103,7 +105,7 @@ class MixBlock(nn.Module):
         weight = state.get(f'{prefix}query.0.weight')
         if weight is None:
             return None
-        return weight.shape[1] // (2 if options['joint'] else 1) - (options['embedding'] == 'concat')
+        return weight.shape[1] // (2 if options.get('joint') else 1) - (options['embedding'] == 'concat')
 
     def draw_mode(self, rng: torch.Generator) -> str:
         """How to enlarge, drawn if there is a choice."""
@@ -161,7 +163,7 @@ class MixBlock(nn.Module):
             query, key = self.query(both), self.key(both)
         value = self.value(valued) if value is None else value.index_select(0, partner)
         with arithmetic(features.device):
-            logits = _attend(query, key, value)
+            logits = attend(query, key, value)
             aligned = None if mode == 'nearest' else False
             return functional.interpolate(logits, size, mode=mode, align_corners=aligned).neg().sigmoid()
 
@@ -175,7 +177,7 @@ class MixBlock(nn.Module):
         return own, other, _with_channel(other, theirs) if self.embedding == 'concat_value' else other
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """(N, 1, h, w): for each place of the query, the mean of the values by softmax(q k / sqrt(channels))."""
     scale = 1 / math.sqrt(query.shape[1])
     query, key, flat = (x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2) for x in (query, key, value))
@@ -195,7 +197,8 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return conv
 
 
-def _projection(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
+def projection(inputs: int, outputs: int, norm: bool) -> nn.Sequential:
+    """A 1x1 convolution from N(0, 0.01), and BatchNorm behind it if asked for."""
     return nn.Sequential(_conv(inputs, outputs), *([nn.BatchNorm2d(outputs)] if norm else []))
 
 

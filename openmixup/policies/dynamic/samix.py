@@ -37,6 +37,10 @@ class SAMix(AutoMix):
     Published settings: CIFAR-100 as by default; Tiny-ImageNet ``block=dict(remap=-1)``; at 224 pixels
     ``block=dict(remap=-1, dropout=0.1)`` and ``mask_loss=dict(schedule='cosine')``; for CIFAR-10 none were published.
 
+    SAMix-P, the weights of block and teacher of an earlier run, kept as they are: ``generator=dict(until=0)``, the
+    model's ``teacher=dict(decay=1)``, and ``load_from`` a file with only those entries of the earlier checkpoint's
+    ``state_dict`` whose names begin with ``policy.`` or ``teacher.``; a whole checkpoint would load the student too.
+
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0.
         per: 'batch' for one lam a batch (the authors' code), 'sample' for one each.
