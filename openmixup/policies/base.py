@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network, library_stream
-from openmixup.policies.masks import Boxes, Outer
+from openmixup.policies.masks import Boxes, Outer, blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
 from openmixup.policies.pairing import PAIRINGS, partners
 from openmixup.policies.transfer import to_device
@@ -287,21 +287,3 @@ def pair_weights(own: Tensor, size: int) -> Tensor:
         weight[:, 0] = share
         return weight
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)
-
-
-def blended(images: Tensor, donors: Tensor, own: Tensor) -> Tensor:
-    """(N, C, H, W) own * images + (1 - own) * donors; written into ``donors`` where no gradient is asked for.
-
-    Args:
-        images: (N, C, H, W) own images.
-        donors: (N, C, H, W) what shows elsewhere, a new tensor that may be overwritten.
-        own: (1 or N, 1, H, W) share of the own image, of the type of the images.
-    """
-    if any(tensor.requires_grad for tensor in (images, own, donors)):
-        return torch.lerp(donors, images, own)
-    return donors.lerp_(images, own)
-
-
-def own_masks(own: Tensor, size: int) -> Tensor:
-    """(N, 2, H, W) shares of both sources from the own share (1 or N, 1, H, W)."""
-    return torch.cat([own, 1 - own], 1).expand(size, -1, -1, -1)

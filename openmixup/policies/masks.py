@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openmixup.policies.transfer import to_device
 
-__all__ = ['Boxes', 'Outer', 'cutmix_boxes', 'gaussian_bumps', 'inner_boxes']
+__all__ = ['Boxes', 'Outer', 'blended', 'cutmix_boxes', 'gaussian_bumps', 'inner_boxes', 'own_masks']
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +160,21 @@ def gaussian_bumps(variance: Tensor, size: tuple[int, int], rng: torch.Generator
     distance = torch.arange(max(size)) - centres[:, :, None]  # (b, 2, longer side)
     bumps = (distance.square_() * (-0.5 / variance[:, None, None])).exp_().float()
     return bumps[:, 0, : size[0]], bumps[:, 1, : size[1]]
+
+
+def blended(images: Tensor, donors: Tensor, own: Tensor) -> Tensor:
+    """(N, C, H, W) own * images + (1 - own) * donors; written into ``donors`` where no gradient is asked for.
+
+    Args:
+        images: (N, C, H, W) own images.
+        donors: (N, C, H, W) what shows elsewhere, a new tensor that may be overwritten.
+        own: (1 or N, 1, H, W) share of the own image, of the type of the images.
+    """
+    if any(tensor.requires_grad for tensor in (images, own, donors)):
+        return torch.lerp(donors, images, own)
+    return donors.lerp_(images, own)
+
+
+def own_masks(own: Tensor, size: int) -> Tensor:
+    """(N, 2, H, W) shares of both sources from the own share (1 or N, 1, H, W)."""
+    return torch.cat([own, 1 - own], 1).expand(size, -1, -1, -1)

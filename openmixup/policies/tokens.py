@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from openmixup.policies.base import own_masks
+from openmixup.policies.masks import blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, View
 
 __all__ = ['best_cells', 'block_cells', 'cell_view', 'enlarged', 'random_cells']
@@ -38,8 +38,7 @@ def cell_view(batch: Batch, index: Tensor, cells: Tensor) -> View:
     share = own.mean((1, 2), dtype=torch.float32)
     weight = torch.stack([share, 1 - share], 1).expand(size, 2)
     donors = batch.source_images.index_select(0, index[:, 1])
-    blend = torch.lerp if images.requires_grad or donors.requires_grad else Tensor.lerp_
-    mixed = blend(donors, images, own[:, None])
+    mixed = blended(images, donors, own[:, None])
     return View(mixed, Mixture(index, weight), lambda: own_masks(own[:, None], size))
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import PairPolicy, own_masks, pair_index, pair_weights
+from openmixup.policies.base import PairPolicy, pair_index, pair_weights
 from openmixup.policies.context import Context, Network
 from openmixup.policies.dynamic.mask_loss import MaskLoss
 from openmixup.policies.dynamic.mix_block import MixBlock, Projections
+from openmixup.policies.masks import own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.policies.pairing import partners
 from openmixup.policies.transfer import to_device

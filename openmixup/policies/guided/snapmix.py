@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import PairPolicy, blended, own_masks, pair_index
+from openmixup.policies.base import PairPolicy, pair_index
 from openmixup.policies.context import Context, Network
-from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.masks import Boxes, blended, cutmix_boxes, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from openmixup.errors import InputError
-from openmixup.policies.base import MixPolicy, own_masks
+from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
-from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.masks import Boxes, cutmix_boxes, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
