@@ -30,8 +30,12 @@ def test_one_group_per_policy_and_one_row_per_lam(tmp_path, capsys):
     main(['Mixup', 'CutMix', 'Vanilla', '--out', str(out), '--lam', '0.2', '0.8', '--size', '96'])
     assert str(out) in capsys.readouterr().out
     picture = cv2.imread(str(out))
-    row, title = 96 + 28 + 6, 20
-    assert picture.shape == (3 * title + 5 * row, 4 * 102, 3)  # nothing changes in the rows of Vanilla: one is enough
+    row, title, line = 96 + 28 + 6, 20, 14  # the arguments of CutMix take a second line
+    assert picture.shape == (
+        3 * title + line + 5 * row,
+        4 * 102,
+        3,
+    )  # nothing changes in the rows of Vanilla: one is enough
     masks = picture[:, 2 * 102 + 3 : 3 * 102 - 3, 0]
     first, second = masks[title + 28 + 48, 48], masks[title + row + 28 + 48, 48]
     assert (first, second) == (51, 204)  # Mixup at lam 0.2 and 0.8
