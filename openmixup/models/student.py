@@ -72,7 +72,7 @@ class Student(nn.Module):
     def compile_backbone(self) -> None:
         """Compile plain passes; those with a tap, or that return more than logits, stay as they are."""
         # on some CPUs torch 2.14's channels-last convolutions write past their memory in the backward pass
-        options = None if torch.cuda.is_available() else {'layout_optimization': False}
+        options: dict[str, Any] | None = None if torch.cuda.is_available() else {'layout_optimization': False}
         self._compiled = torch.compile(self.backbone, options=options)
 
     def __setattr__(self, name: str, value: Any) -> None:
