@@ -6,8 +6,7 @@ optimizer that goes from parameter to parameter, as torch's do on a CPU, and onc
 (foreach), which makes the vanilla step short. A run on such tensors also proves that no step reads a value from the
 device: there is none. Timed, with --rounds: all policies take turns in each round in random order, and the ratio is to
 the vanilla step of the same round; so is the share of mixing, which is the time in which the policy makes its plan,
-without the passes of a network that it asks for
-(on a CPU only: a GPU works on while the policy waits).
+without the passes of a network that it asks for (on a CPU only: a GPU works on while the policy waits).
 
 ResNet-18 for CIFAR, 100 images of 32x32, 100 classes; for attention DeiT-tiny at 224 pixels, against its own vanilla.
 

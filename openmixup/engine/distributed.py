@@ -125,11 +125,10 @@ def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:
 def wrapped(
     model: nn.Module, given: Any, distributed: bool, *, find_unused_parameters: bool, sync_bn: bool
 ) -> nn.Module:
-    """``model``, on its device, with a wrapper that averages gradients and shares rank 0's buffers; if not
-    ``distributed``, as it is.
+    """The model with the wrapper that averages gradients and shares rank 0's buffers; one process needs none.
 
     Args:
-        model: the learner.
+        model: the learner, on its device.
         given: ``model_wrapper_cfg`` of a config.
         distributed: whether there are several processes.
         find_unused_parameters: where ``given`` does not say it.

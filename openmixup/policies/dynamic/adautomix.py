@@ -31,9 +31,7 @@ class _Draws(NamedTuple):
 
     mixtures: list[Mixture]  # of the generator branch and of the classifier branch
     modes: list[str]  # how masks are enlarged
-    learned: (
-        Tensor | None
-    )  # (N, 1, 1, 1) 1 where the classifier sees learned masks, 0 where constant ones; None: all alike
+    learned: Tensor | None  # (N, 1, 1, 1) 1 where the classifier sees learned masks, else 0; None: all alike
     constant: bool  # the classifier sees constant masks only
 
 
