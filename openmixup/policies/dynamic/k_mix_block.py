@@ -51,11 +51,13 @@ class KMixBlock(MixBlock):
         """What several calls with the same features (N, C, h, w) can share: all, unless the weights are embedded."""
         if self.embedding != 'none':
             return Projections(None, None)
-        return self._projected(features)
+        query, value, key = self._projected(features)
+        return Projections(query, value, key)
 
-    def _projected(self, features: Tensor) -> Projections:
+    def _projected(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, values and keys."""
         assert self.key is not None
-        return Projections(self.query(features), self.value(features), self.key(features))
+        return self.query(features), self.value(features), self.key(features)
 
     def forward(
         self,
@@ -78,13 +80,13 @@ class KMixBlock(MixBlock):
         """
         count, rows = index.shape[1], index.t().flatten()  # all first images, then all second ones
         if self.embedding == 'none':
-            given = self._projected(features) if shared is None else shared
-            picked = [value.index_select(0, rows) for value in (given.query, given.key, given.value)]  # type: ignore[union-attr]
+            given = self.project(features) if shared is None else shared
+            query, value, key = (
+                x.index_select(0, rows) for x in (given.query, given.value, given.key) if x is not None
+            )
         else:
             told = weight.t().to(features.dtype).reshape(-1, 1, 1, 1).expand(-1, 1, *features.shape[2:])
-            made = self._projected(torch.cat([features.index_select(0, rows), told], 1))
-            picked = [made.query, made.key, made.value]
-        query, key, value = picked
+            query, value, key = self._projected(torch.cat([features.index_select(0, rows), told], 1))
         with arithmetic(features.device):
             keys = key.to(torch.promote_types(key.dtype, torch.float32)).unflatten(0, (count, -1))
             logits = attend(query, (keys.sum(0) - keys).flatten(0, 1), value)
