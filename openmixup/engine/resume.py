@@ -217,12 +217,17 @@ def _restore_own(runner: Any, learner: Any, content: Mapping[str, Any], *, gradi
 
 
 def finite(module: torch.nn.Module) -> bool:
-    """Whether all weights and floating-point buffers are finite; one read from the device."""
-    with torch.no_grad():
-        sums = [parameter.double().sum() for parameter in module.parameters()]
-        for buffer in module.buffers():
-            if (
-                buffer.is_floating_point()
-            ):  # masks are made of -inf; spoilt statistics are NaN or have infinite variance
-                sums.append(buffer.double().nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=0.0).sum())
-        return bool(torch.stack(sums).isfinite().all()) if sums else True
+    """Whether all weights and floating-point buffers are finite on all processes, which must ask together; one read.
+
+    Buffers differ: a batch that is not finite spoils the statistics of the process that saw it.
+    """
+    sums = [parameter.detach().double().sum() for parameter in module.parameters()]
+    for buffer in module.buffers():
+        if buffer.is_floating_point():  # masks are made of -inf; spoilt statistics are NaN or have infinite variance
+            sums.append(buffer.double().nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=0.0).sum())
+    if not sums:
+        return True
+    fine = torch.stack(sums).isfinite().all().to(torch.int32)
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(fine, dist.ReduceOp.MIN)
+    return bool(fine)

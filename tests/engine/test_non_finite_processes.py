@@ -68,8 +68,10 @@ def test_the_second_process_meets_the_bad_sample_twice():
     assert [step % 2 for step in bad_steps()] == [1, 0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(('how', 'accumulation'), [('skip', 1), ('skip', 2), ('rollback', 2)])
+@pytest.mark.parametrize(
+    ('how', 'accumulation'),
+    [pytest.param('skip', 1, marks=pytest.mark.slow), pytest.param('skip', 2, marks=pytest.mark.slow), ('rollback', 2)],
+)
 def test_both_leave_out_the_same_updates(planted, tmp_path, launch, how, accumulation):
     options = [f'default_hooks.non_finite.action={how}', f'optim_wrapper.accumulative_counts={accumulation}']
     done = launch(planted, tmp_path / 'work', '--cfg-options', *options)
@@ -88,7 +90,6 @@ def test_both_leave_out_the_same_updates(planted, tmp_path, launch, how, accumul
     assert all(torch.as_tensor(value).isfinite().all() for value in saved['state_dict'].values())
 
 
-@pytest.mark.slow
 def test_both_end_at_the_same_step(planted, tmp_path, launch):
     step = bad_steps()[0]
     done = launch(planted, tmp_path / 'work')

@@ -63,7 +63,7 @@ class LogHook(Hook):
             self._add(batch_idx, outputs)
         self._done, self._lr = batch_idx + 1, learning_rate(runner)
         if self._done % self.interval == 0 or self._done == runner.train_loop.max_iters:
-            means = self._read(runner)
+            means = self.read(runner)
             if means and time.perf_counter() - self._shown > QUIET:
                 self._shown = time.perf_counter()
                 line = f'{self._position(runner)}  {self._text(means)}  {self._speed:.0f} img/s  {self._eta(runner)}'
@@ -78,7 +78,8 @@ class LogHook(Hook):
             self._counts[name] = self._counts.get(name, 0) + 1
         self._losses.append((step, outputs['loss']))
 
-    def _read(self, runner: Any) -> dict[str, float]:
+    def read(self, runner: Any) -> dict[str, float]:
+        """Means since the last read, over the steps and over the processes, which must ask together."""
         if not self._sums:
             return {}
         steps = [step for step, _ in self._losses]
@@ -134,7 +135,7 @@ class LogHook(Hook):
 
     def after_train_epoch(self, runner: Any, metrics: Any = None) -> None:
         """Read what is left of the epoch."""
-        self._read(runner)
+        self.read(runner)
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
         """Remember the metrics for the epoch's line."""
@@ -151,12 +152,12 @@ class LogHook(Hook):
     def after_step(self, runner: Any) -> None:
         """With a loop by steps, an evaluation ends a stretch as an epoch does."""
         if self._val and isinstance(runner.train_loop, IterLoop):
-            self._read(runner)
+            self.read(runner)
             self.after_epoch(runner)
 
     def after_train(self, runner: Any) -> None:
         """What is left when a run by steps ends between two evaluations."""
-        self._read(runner)
+        self.read(runner)
         if self._epoch:
             self.after_epoch(runner)
 

@@ -169,7 +169,10 @@ class NonFiniteHook(Hook):
             self.on_bad_weights(runner)
 
     def on_bad_weights(self, runner: Any) -> None:
-        """Weights that are to be saved or evaluated are not finite, though no loss was."""
+        """Weights that are to be saved or evaluated are not finite: name the loss that was not, or the weights."""
+        for hook in runner.hooks:
+            if isinstance(hook, LogHook):
+                hook.read(runner)  # stops the run if a loss since the last read was not finite
         step = runner.train_loop.iter - 1
         names = bad_weights(learner_of(runner))
         self._stop(runner, step, 'weights', f'the weights are not finite behind step {step} ({shown(names)})')
