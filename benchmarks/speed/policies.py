@@ -1,8 +1,8 @@
-"""What mixing a batch costs, as a multiple of copying it: our policies beside those of timm and torchvision.
+"""What mixing a batch costs, as a multiple of copying it and of the plainest code, beside what peers offer.
 
-All candidates take turns in each round, in random order, on one thread and in CPU time, so that a busy machine hurts
-all of them; the table shows medians and quartiles over the rounds. Only ratios of one run can be compared, and memory
-lies elsewhere in each process, so look at several runs.
+All policies that need no network, those of timm and torchvision, and of kornia if it is installed. All candidates take
+turns in each round, in random order, on one thread and in CPU time, so that a busy machine hurts all of them; the table
+shows medians and quartiles over the rounds. Only ratios of one run can be compared.
 
     python benchmarks/speed/policies.py [--rounds 60] [--policies mixup cutmix]
 """
@@ -10,33 +10,44 @@ lies elsewhere in each process, so look at several runs.
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import random
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm.data
 import torch
+from plain import PLAIN
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2
 
-from openmixup.policies import CutMix, MixPolicy, Mixup, RandomChoice
+import openmixup.policies  # noqa: F401  (registers them)
+from openmixup.errors import InputError
+from openmixup.policies import MixPolicy
+from openmixup.registry import POLICIES
 from openmixup.testing import count_operators
 
 SHAPES = (128, 3, 32, 32), (32, 3, 224, 224)
 CLASSES = 100
-MOST_OPERATORS = 12
-TARGETS = {'Mixup()': (2.3, 2.1), 'CutMix()': (3.1, 3.1)}  # multiples of a clone, one for each shape
+MOST_PLAIN = 1.15
+BUMPS = 3.0, 2.5
+TARGETS = {  # multiples of a clone, one for each shape
+    'Mixup()': (2.3, 2.1), 'CutMix()': (3.1, 3.1), 'FMix()': (3.4, 3.0), 'GridMix()': BUMPS, 'SmoothMix()': BUMPS,
+    'HMix()': BUMPS, 'GMix()': BUMPS, 'ResizeMix()': (8, 5),
+}  # fmt: skip
+# Else the C library gives large blocks back to the system after each call, and what is timed is getting them again.
+KEEP_MEMORY = {'MALLOC_MMAP_THRESHOLD_': str(1 << 30), 'MALLOC_TRIM_THRESHOLD_': str(1 << 32)}
 LEGEND = f"""
-clone: one images.clone(). Brackets: quartiles of the rounds. Goals: the times given, at most {MOST_OPERATORS}
-operators, no read.
-Where the brackets of clone itself are wide, the ratios of that shape mean nothing: the allocator gave memory back.
+clone: one images.clone(). plain: the same arithmetic as the plainest tensor code (benchmarks/speed/plain.py), goal
+{MOST_PLAIN}. Brackets: quartiles of the rounds; where those of clone are wide, the ratios of that shape mean little.
 Operators and reads of ours are those on the device of the images, without views and copies from the host; a run on the
-meta device, where there is nothing to read, proves that there are no reads. Those of the peers are all that ran on the
+meta device, where there is nothing to read, proves that there are no reads. Those of the others are all that ran on the
 CPU without views, their draws included; reads are calls of _local_scalar_dense and is_nonzero.
 The peers' calls also make dense targets of {CLASSES} classes, ours leave them to mixture.soft(); timm overwrites the
 images."""
@@ -65,18 +76,36 @@ class Counter(TorchDispatchMode):
 
 
 def ours() -> dict[str, MixPolicy]:
-    policies = Mixup(), Mixup(per='sample'), CutMix(), CutMix(per='sample')
-    named: dict[str, MixPolicy] = {f'{type(p).__name__}({"sample" * (p.per == "sample")})': p for p in policies}
-    return {**named, 'RandomChoice()': RandomChoice()}
+    """All that mix classes without a network, with one lam a batch and with one a sample."""
+    found: dict[str, MixPolicy] = {}
+    images, labels = torch.zeros(2, 3, 8, 8), torch.arange(2)
+    for name, kind in sorted(POLICIES.module_dict.items()):
+        build: Any = kind
+        try:
+            policy = build()
+            policy.mix(images, labels)
+        except InputError:  # it needs more than images and classes, or makes several views
+            continue
+        found[f'{name}()'] = policy
+        if 'per' in policy.arguments() and policy.per == 'batch':
+            found[f'{name}(sample)'] = build(per='sample')
+    return found
 
 
 def peers() -> dict[str, Callable[[Tensor, Tensor], Any]]:
+    """Those of other libraries, each a function of images and labels."""
     found: dict[str, Callable[[Tensor, Tensor], Any]] = {}
     for mode in ('batch', 'elem'):
         for name, alphas in (('mixup', (1.0, 0.0)), ('cutmix', (0.0, 1.0))):
             found[f'timm {name}, {mode}'] = timm.data.Mixup(*alphas, mode=mode, num_classes=CLASSES)
     found['torchvision MixUp'] = v2.MixUp(num_classes=CLASSES)
     found['torchvision CutMix'] = v2.CutMix(num_classes=CLASSES)
+    try:
+        from kornia.augmentation import RandomCutMixV2, RandomMixUpV2
+    except ImportError:
+        return found
+    for name, kind in (('MixUp', RandomMixUpV2), ('CutMix', RandomCutMixV2)):
+        found[f'kornia {name}'] = kind(p=1.0, data_keys=['input', 'class'])
     return found
 
 
@@ -94,14 +123,19 @@ def counts(candidate: Any, images: Tensor, labels: Tensor) -> tuple[int, int]:
     return operators, reads
 
 
-def measure(candidates: dict[str, Any], shape: tuple[int, ...], rounds: int) -> dict[str, Cost]:
+def measure(candidates: Mapping[str, Any], shape: tuple[int, ...], rounds: int) -> dict[str, Cost]:
+    """The costs of a clone, of the candidates and, as ``plain NAME``, of the plainest code of those that have one."""
     images, labels = torch.randn(shape), torch.arange(shape[0]) % CLASSES
     calls: dict[str, Callable[[], Any]] = {'clone': images.clone}
     costs = {'clone': Cost([], 1, 0)}
     for name, candidate in candidates.items():
-        function, given = (candidate, images.clone()) if name in peers() else (candidate.mix, images)
+        ours = isinstance(candidate, MixPolicy)
+        function, given = (candidate.mix, images) if ours else (candidate, images.clone())
         calls[name] = lambda function=function, given=given: function(given, labels)
         costs[name] = Cost([], *counts(candidate, images.clone(), labels))
+        if name in PLAIN:
+            calls[f'plain {name}'] = lambda function=PLAIN[name]: function(images)
+            costs[f'plain {name}'] = Cost([], 0, 0)
     repeats = 4 if images.numel() < 1e6 else 1
     for _ in range(rounds):
         for name in random.sample(list(calls), len(calls)):
@@ -114,11 +148,15 @@ def measure(candidates: dict[str, Any], shape: tuple[int, ...], rounds: int) -> 
     return costs
 
 
-def cells(name: str, cost: Cost, clone: float, place: int) -> str:
-    low, middle, high = statistics.quantiles(cost.seconds, n=4)
+def cells(name: str, costs: Mapping[str, Cost], place: int) -> str:
+    """The cells of a candidate at one shape."""
+    clone = statistics.median(costs['clone'].seconds)
+    low, middle, high = statistics.quantiles(costs[name].seconds, n=4)
     goal = f', goal {TARGETS[name][place]}' if name in TARGETS else ''
     ratio = f'{middle / clone:.2f} ({low / clone:.2f}-{high / clone:.2f}){goal}'
-    return f'{ratio} | {1e3 * middle:.3f} | {cost.operators} | {cost.reads}'
+    plain = costs.get(f'plain {name}')
+    over = f'{middle / statistics.median(plain.seconds):.2f}' if plain else '-'
+    return f'{ratio} | {over} | {1e3 * middle:.3f} | {costs[name].operators} | {costs[name].reads}'
 
 
 def processor() -> str:
@@ -133,17 +171,18 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=40, help='at least 2')
     parser.add_argument('--policies', nargs='+', default=[''], help='show those whose names contain one of these')
     args = parser.parse_args()
+    if any(os.environ.get(name) != value for name, value in KEEP_MEMORY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
     torch.set_num_threads(1)
     everyone = {**ours(), **peers()}
     chosen = {n: c for n, c in everyone.items() if any(part.lower() in n.lower() for part in args.policies)}
     columns = [measure(chosen, shape, args.rounds) for shape in SHAPES]
     print(f'torch {torch.__version__}, {processor()}, {torch.get_num_threads()} thread, {args.rounds} rounds\n')
     titles = ['x'.join(map(str, shape)) for shape in SHAPES]
-    print('| policy |' + ''.join(f' {title}: x clone | ms | operators | reads |' for title in titles))
-    print('|---' * (1 + 4 * len(SHAPES)) + '|')
+    print('| policy |' + ''.join(f' {title}: x clone | x plain | ms | operators | reads |' for title in titles))
+    print('|---' * (1 + 5 * len(SHAPES)) + '|')
     for name in ('clone', *chosen):
-        row = [cells(name, c[name], statistics.median(c['clone'].seconds), at) for at, c in enumerate(columns)]
-        print(f'| {name} | {" | ".join(row)} |')
+        print(f'| {name} | {" | ".join(cells(name, costs, at) for at, costs in enumerate(columns))} |')
     print(LEGEND)
 
 

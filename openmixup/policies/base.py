@@ -239,6 +239,11 @@ class MaskPolicy(PairPolicy):
         """
         return batch.source_images.index_select(0, partner)
 
+    def patch(self, batch: Batch, partner: Tensor, box: Boxes, ctx: Context) -> Tensor:
+        """(N, C, h, w) what the only box gets of the donors; for a subclass that need not make whole ones for it."""
+        down, across = box.slices()
+        return self.donor(batch, partner, box, ctx)[:, :, down, across]
+
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """Paste boxes or blend by a mask."""
         images, size = batch.images, len(batch)
@@ -265,23 +270,24 @@ class MaskPolicy(PairPolicy):
         """A copy of the batch with the same box of each donor in it."""
         images = batch.images
         down, across = boxes.slices()
-        mixed = images.clone()
-        if type(self).donor is MaskPolicy.donor and batch.bank is None and not images.requires_grad:
+        mixed, kind = images.clone(), type(self)
+        gathers = kind.donor is MaskPolicy.donor and kind.patch is MaskPolicy.patch
+        if gathers and batch.bank is None and not images.requires_grad:
             # only the pixels of the box are gathered, straight to their place
             torch.index_select(images[:, :, down, across], 0, partner, out=mixed[:, :, down, across])
         else:
-            mixed[:, :, down, across] = self.donor(batch, partner, boxes, ctx)[:, :, down, across]
+            mixed[:, :, down, across] = self.patch(batch, partner, boxes, ctx)
         return mixed
 
 
 def pair_index(partner: Tensor) -> Tensor:
     """(N, 2) index of each sample and its partner (N,), on the CPU."""
-    return torch.stack([torch.arange(len(partner)), partner], 1)
+    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
 
 
 def pair_weights(own: Tensor, size: int) -> Tensor:
     """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
-    if own.device.type == 'cpu' and len(own) == 1:
+    if own.device.type == 'cpu' and own.shape[0] == 1:
         share = own.item()
         weight = torch.full((size, 2), 1 - share)
         weight[:, 0] = share

@@ -29,14 +29,14 @@ class Boxes:
 
     def __len__(self) -> int:
         """b, the number of boxes."""
-        return len(self.low)
+        return self.low.shape[0]
 
     def kept(self) -> Tensor:
         """(b,) float64, share of the pixels outside the box: the weight of the own image."""
         height, width = self.size
         if len(self) == 1:  # plain numbers cost a fraction of tensors
-            down, across = self.slices()
-            inside = (down.stop - down.start) * (across.stop - across.start)
+            (top, left), (bottom, right) = self.low[0].tolist(), self.high[0].tolist()
+            inside = (bottom - top) * (right - left)
             return torch.tensor([1 - inside / (height * width)], dtype=torch.float64)
         return 1 - (self.high - self.low).prod(1, dtype=torch.float64) / (height * width)
 
@@ -87,12 +87,16 @@ class Outer:
 
     def kept(self) -> Tensor:
         """(b,) float64, mean share of the own image."""
+        if self.base.shape[0] == 1:  # plain numbers cost a fraction of tensors
+            rows, columns = self.rows[0].tolist(), self.columns[0].tolist()
+            inside = sum(rows) * sum(columns) / (len(rows) * len(columns))
+            return torch.tensor([self.base.item() + inside], dtype=torch.float64)
         rows, columns = (side.mean(1, dtype=torch.float64) for side in (self.rows, self.columns))
         return self.base + rows * columns
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """(b, 1, 1, 1), (b, 1, H, 1) and (b, 1, 1, W), of which ``torch.addcmul`` makes the own share."""
-        count = len(self.base)
+        count = self.base.shape[0]
         return self.base.view(count, 1, 1, 1), self.rows.view(count, 1, -1, 1), self.columns.view(count, 1, 1, -1)
 
 
@@ -107,7 +111,7 @@ def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Bo
     Source: Yun et al., CutMix, ICCV 2019; half the side is rounded down to whole pixels as in the authors' code.
     """
     places = torch.rand(len(lam), 2, generator=rng, dtype=torch.float64)
-    if len(lam) == 1:  # the same in plain numbers
+    if lam.shape[0] == 1:  # the same in plain numbers
         return _cutmix_box(lam.item(), places[0].tolist(), size)
     limit = torch.tensor(size)
     centre = (places * limit).long()
@@ -150,12 +154,13 @@ def gaussian_bumps(variance: Tensor, size: tuple[int, int], rng: torch.Generator
         rng: CPU generator.
     """
     places = torch.rand(len(variance), 2, generator=rng, dtype=torch.float64)
-    if len(variance) == 1:  # the same in plain numbers
+    if variance.shape[0] == 1:  # the same in plain numbers
         scale, sides = -0.5 / variance.item(), []
         for place, length in zip(places[0].tolist(), size, strict=True):
             centre = int(place * length)
-            sides.append(torch.tensor([[math.exp(scale * (at - centre) ** 2) for at in range(length)]]))
-        return sides[0], sides[1]
+            sides += [math.exp(scale * (at - centre) ** 2) for at in range(length)]
+        rows, columns = torch.tensor([sides]).split(size, 1)
+        return rows, columns
     centres = (places * torch.tensor(size)).floor_()
     distance = torch.arange(max(size)) - centres[:, :, None]  # (b, 2, longer side)
     bumps = (distance.square_() * (-0.5 / variance[:, None, None])).exp_().float()

@@ -73,7 +73,7 @@ class Batch:
 
     def __len__(self) -> int:
         """N, the number of images without the bank."""
-        return len(self.images)
+        return self.images.shape[0]  # len() of a tensor takes longer than drawing a number
 
     @property
     def source_images(self) -> Tensor:
@@ -103,7 +103,7 @@ class Mixture:
 
     def __len__(self) -> int:
         """N, the number of mixed samples."""
-        return len(self.index)
+        return self.index.shape[0]
 
     def of(self, values: Tensor) -> Tensor:
         """(N, ...) weighted sums of ``values`` (S, ...), floating point: images, features or regression targets.

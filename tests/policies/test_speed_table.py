@@ -1,5 +1,7 @@
 """The table of benchmarks/speed/policies.py, and what its shortcuts must not change."""
 
+import random
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from openmixup.policies import CutMix
+from openmixup.policies import Batch, Context, CutMix, GMix, GridMix, HMix, SmoothMix
 from openmixup.policies.masks import cutmix_boxes
+from openmixup.registry import POLICIES
 
 SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'speed' / 'policies.py'
+PLAIN = runpy.run_path(str(SCRIPT.with_name('plain.py')))['PLAIN']
+MEASURED = 'Mixup()', 'CutMix()', 'FMix()', 'GridMix()', 'SmoothMix()', 'GMix()', 'HMix()', 'VHMixup()'
 IMAGES, LABELS = torch.randn(6, 3, 14, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 
 
@@ -18,11 +23,42 @@ IMAGES, LABELS = torch.randn(6, 3, 14, 20, generator=torch.Generator().manual_se
 def test_the_table_has_all_candidates():
     done = subprocess.run([sys.executable, SCRIPT, '--rounds', '2'], capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in line.split('|')[1:-1]] for line in done.stdout.splitlines() if line[:1] == '|']
-    assert len(rows) == 2 + 1 + 5 + 6
-    assert all(len(row) == 9 for row in rows)
-    for name, *cells in rows[3:8]:
-        assert all(int(cells[at]) <= 12 for at in (2, 6)), name
-        assert all(cells[at] == '0' for at in (3, 7)), name
+    assert all(len(row) == 11 for row in rows)
+    names = [row[0] for row in rows]
+    assert {'clone', 'Mixup()', 'FMix(sample)', 'timm cutmix, elem', 'torchvision MixUp'} <= set(names)
+    for name, *cells in rows[3:]:
+        if name.endswith(')'):
+            assert all(int(cells[at]) <= POLICIES.get(name.split('(')[0])().operators for at in (3, 8)), name
+            assert all(cells[at] == '0' for at in (4, 9)), name
+        assert (cells[1] == '-') == (name not in PLAIN)
+
+
+@pytest.mark.parametrize('name', sorted(PLAIN))
+def test_the_plain_code_does_what_the_policy_does(name):
+    """Of constant images, so that a pixel says how much of it is the own one."""
+    images = torch.zeros(2, 3, 32, 32)
+    images[1] = 1
+    torch.manual_seed(0)
+    random.seed(0)
+    for _ in range(20):
+        mixed, partner, own = PLAIN[name](images)
+        assert 0 <= mixed.min() <= mixed.max() <= 1
+        if name in MEASURED and partner.tolist() == [1, 0]:
+            assert 1 - mixed[0].mean().item() == pytest.approx(own, abs=1e-5)
+
+
+@pytest.mark.parametrize('kind', [SmoothMix, GMix, HMix, GridMix])
+@pytest.mark.parametrize('size', [(14, 20), (32, 32), (1, 7)])
+def test_a_mask_in_plain_numbers_is_that_of_tensors(kind, size):
+    batch = Batch(torch.zeros(2, 3, *size), None)
+    for seed in range(50):
+        lam = torch.rand(1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        policy, partner = kind(), torch.tensor([1, 0])
+        one = policy.mask(batch, partner, lam, Context(generator=torch.Generator().manual_seed(seed)))
+        each = policy.mask(batch, partner, lam.expand(2), Context(generator=torch.Generator().manual_seed(seed)))
+        for found, expected in zip(one.parts(), each.parts(), strict=True):
+            torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(one.kept()[0], each.kept()[0], rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize('size', [(14, 20), (32, 32), (224, 224), (1, 7)])

@@ -41,4 +41,4 @@ class GMix(MaskPolicy):
         variance = share * (height * width / (2 * math.pi))
         rows, columns = gaussian_bumps(variance, (height, width), ctx.rng)
         inverted = (lam >= 0.5).float()
-        return Outer(inverted, rows * (1 - 2 * inverted)[:, None], columns)
+        return Outer(inverted, rows * (1 - 2 * inverted[:, None]), columns)

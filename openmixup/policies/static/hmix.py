@@ -45,7 +45,10 @@ class HMix(MaskPolicy):
         """One box a batch or a sample."""
         height, width = batch.images.shape[-2:]
         boxes = cutmix_boxes(1 - self.ratio * (1 - lam), (height, width), ctx.rng)
-        # rounding makes a box no larger, so lam / c is at most 1; a box of all the image leaves nothing to divide
-        outside = (lam / boxes.kept().clamp_(min=1e-12)).clamp_(max=1).float()
         rows, columns = boxes.sides(torch.float32)
-        return Outer(outside, -outside[:, None] * rows, columns)
+        # rounding makes a box no larger, so lam / c is at most 1; a box of all the image leaves nothing to divide
+        if lam.shape[0] == 1:  # the same in plain numbers
+            outside = min(lam.item() / max(boxes.kept().item(), 1e-12), 1)
+            return Outer(torch.tensor([outside]), rows.mul_(-outside), columns)
+        shares = (lam / boxes.kept().clamp_(min=1e-12)).clamp_(max=1).float()
+        return Outer(shares, -shares[:, None] * rows, columns)

@@ -85,8 +85,6 @@ class ResizeMix(MaskPolicy):
         """Images that show the whole partner in the box; what is outside of it is not to be seen."""
         assert isinstance(region, Boxes)
         images = batch.source_images
-        if len(region) == 1:
-            return self._resized(images, partner, region)
         rows, columns = to_device(images.device, *(self._sources(region, axis) for axis in (0, 1)))
         donors = images.index_select(0, partner)
         if self.interpolation == 'nearest':
@@ -96,9 +94,9 @@ class ResizeMix(MaskPolicy):
         wide = donors.to(torch.promote_types(images.dtype, torch.float32))
         return F.grid_sample(wide, grid.to(wide.dtype), align_corners=False).to(images.dtype)
 
-    def _resized(self, images: Tensor, partner: Tensor, box: Boxes) -> Tensor:
-        """The same for one box: only the pixels of the box are made, and the others are left empty."""
-        down, across = box.slices()
+    def patch(self, batch: Batch, partner: Tensor, box: Boxes, ctx: Context) -> Tensor:  # noqa: ARG002
+        """The whole partner, as large as the box."""
+        images, (down, across) = batch.source_images, box.slices()
         side = (down.stop - down.start, across.stop - across.start)
         if self.interpolation == 'nearest':
             rows, columns = (self._sources(box, axis)[0, part] for axis, part in enumerate((down, across)))
@@ -106,9 +104,7 @@ class ResizeMix(MaskPolicy):
             small = images.flatten(2).index_select(2, places).unflatten(2, side)
         else:
             small = F.interpolate(images, size=side, mode='bilinear')
-        donors = images.new_empty(len(partner), *images.shape[1:])
-        donors[:, :, down, across] = small.index_select(0, partner)
-        return donors
+        return small.index_select(0, partner)
 
     def _sources(self, boxes: Boxes, axis: int) -> Tensor:
         """(N, H) or (N, W) where in the partner the pixels of a row or column lie.
