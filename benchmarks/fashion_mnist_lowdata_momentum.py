@@ -6,5 +6,6 @@ policies = dict(
     attentivemix=dict(type='AttentiveMix', alpha=2.0),
     automix=dict(type='AutoMix', alpha=2.0),
     samix=dict(type='SAMix', alpha=2.0),
+    adautomix=dict(type='AdAutoMix', alpha=1.0),
 )
 seeds = (0, 1, 2)

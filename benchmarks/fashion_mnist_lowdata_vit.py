@@ -5,5 +5,10 @@ policies = dict(
     vanilla=dict(type='Vanilla'),
     cutmix=dict(type='CutMix', alpha=1.0),
     transmix=dict(type='TransMix', policy=dict(type='CutMix', alpha=1.0)),
+    tokenmix=dict(type='TokenMix'),
+    mixpro=dict(type='MixPro'),
+    smmix=dict(type='SMMix'),
+    tlalign=dict(type='TLAlign', policy=dict(type='CutMix', alpha=1.0)),
+    mergemix=dict(type='MergeMix', alpha=1.0),
 )
 seeds = (0, 1, 2)

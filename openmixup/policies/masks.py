@@ -88,8 +88,8 @@ class Outer:
     def kept(self) -> Tensor:
         """(b,) float64, mean share of the own image."""
         if self.base.shape[0] == 1:  # plain numbers cost a fraction of tensors
-            rows, columns = self.rows[0].tolist(), self.columns[0].tolist()
-            inside = sum(rows) * sum(columns) / (len(rows) * len(columns))
+            sides = [side[0].tolist() for side in (self.rows, self.columns)]
+            inside = math.prod(sum(side) / len(side) for side in sides)
             return torch.tensor([self.base.item() + inside], dtype=torch.float64)
         rows, columns = (side.mean(1, dtype=torch.float64) for side in (self.rows, self.columns))
         return self.base + rows * columns
