@@ -4,6 +4,7 @@ The published figures are the best of the last ten epochs, chosen on the test se
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, CIFAR-100, 200 epochs, best of the last 10'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
 
 recipe = 'cifar100/convnext-tiny_1xb100-200e_cifar100.py'
 policies = {
@@ -19,6 +20,10 @@ policies = {
         type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet18', pretrained=True)
     ),
     'puzzlemix': dict(type='PuzzleMix', alpha=2.0),
+    'fmix': dict(type='FMix', alpha=1.0),
+    'gridmix': dict(type='GridMix', alpha=1.0),
+    'smoothmix': dict(type='SmoothMix'),
+    'resizemix': dict(type='ResizeMix', alpha=1.0, interpolation='bilinear'),
 }
 seeds = (0,)
 published = {
@@ -30,4 +35,8 @@ published = {
     'saliencymix': (82.82, _PAGE),
     'attentivemix': (82.59, _PAGE),
     'puzzlemix': (82.29, _PAGE),
+    'fmix': (81.79, _PAGE),
+    'gridmix': (79.53, _PAGE),
+    'smoothmix': (78.87, _EXCHANGED),
+    'resizemix': (82.53, _PAGE),
 }

@@ -4,6 +4,7 @@ The published figures are the best of the last ten epochs, chosen on the test se
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, CIFAR-100, 200 epochs, best of the last 10'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
 
 recipe = 'cifar100/deit-small-patch16-224_1xb100-200e_cifar100.py'
 policies = {
@@ -23,6 +24,10 @@ policies = {
         policies=[dict(type='Mixup', alpha=0.8), dict(type='TransMix', policy=dict(type='CutMix', alpha=1.0))],
         probs=[0.2, 0.8],
     ),
+    'fmix': dict(type='FMix', alpha=1.0),
+    'gridmix': dict(type='GridMix', alpha=1.0),
+    'smoothmix': dict(type='SmoothMix'),
+    'resizemix': dict(type='ResizeMix', alpha=1.0, interpolation='bilinear'),
 }
 seeds = (0,)
 published = {
@@ -34,4 +39,8 @@ published = {
     'attentivemix': (75.98, _PAGE),
     'puzzlemix': (73.60, _PAGE),
     'randomchoice-transmix': (76.17, _PAGE),
+    'fmix': (70.41, _PAGE),
+    'gridmix': (68.86, _PAGE),
+    'smoothmix': (67.54, _EXCHANGED),
+    'resizemix': (68.45, _PAGE),
 }

@@ -5,6 +5,7 @@ network.
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, CIFAR-100, median of the last 10 epochs'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
 
 recipe = 'cifar100/resnet18_1xb100-{epochs}e_cifar100.py'
 policies = dict(
@@ -18,6 +19,10 @@ policies = dict(
     ),
     puzzlemix=dict(type='PuzzleMix', alpha=1.0),
     alignmix=dict(type='AlignMix', alpha=2.0),
+    fmix=dict(type='FMix', alpha=0.2),
+    gridmix=dict(type='GridMix', alpha=0.2),
+    smoothmix=dict(type='SmoothMix'),
+    resizemix=dict(type='ResizeMix', alpha=1.0),
 )
 seeds = (0, 1, 2)
 vary = dict(epochs=(200, 400, 800))
@@ -29,4 +34,8 @@ published = dict(
     saliencymix={200: (79.75, _PAGE), 400: (79.64, _PAGE), 800: (79.12, _PAGE)},
     attentivemix={200: (79.62, _PAGE), 400: (80.14, _PAGE), 800: (78.91, _PAGE)},
     puzzlemix={200: (79.96, _PAGE), 400: (80.82, _PAGE), 800: (81.13, _PAGE)},
+    fmix={200: (78.91, _PAGE), 400: (79.91, _PAGE), 800: (79.69, _PAGE)},
+    gridmix={200: (78.23, _PAGE), 400: (78.60, _PAGE), 800: (78.72, _PAGE)},
+    smoothmix={200: (77.90, _EXCHANGED), 400: (78.77, _EXCHANGED), 800: (78.69, _EXCHANGED)},
+    resizemix={200: (79.56, _PAGE), 400: (79.19, _PAGE), 800: (80.01, _PAGE)},
 )

@@ -5,6 +5,7 @@ class token.
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, CIFAR-100, 200 epochs, best of the last 10'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
 
 recipe = 'cifar100/swin-tiny-patch4-window7-224_1xb100-200e_cifar100.py'
 policies = {
@@ -19,6 +20,10 @@ policies = {
         type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet18', pretrained=True)
     ),
     'puzzlemix': dict(type='PuzzleMix', alpha=2.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'fmix': dict(type='FMix', alpha=1.0),
+    'gridmix': dict(type='GridMix', alpha=1.0),
+    'smoothmix': dict(type='SmoothMix'),
+    'resizemix': dict(type='ResizeMix', alpha=1.0, interpolation='bilinear'),
 }
 seeds = (0,)
 published = {
@@ -29,4 +34,8 @@ published = {
     'saliencymix': (80.40, _PAGE),
     'attentivemix': (81.13, _PAGE),
     'puzzlemix': (80.33, _PAGE),
+    'fmix': (80.72, _PAGE),
+    'gridmix': (78.54, _PAGE),
+    'smoothmix': (66.69, _EXCHANGED),
+    'resizemix': (80.16, _PAGE),
 }

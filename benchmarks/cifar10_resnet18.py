@@ -5,6 +5,7 @@ network.
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, CIFAR-10, median of the last 10 epochs'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
 
 recipe = 'cifar10/resnet18_1xb100-{epochs}e_cifar10.py'
 policies = dict(
@@ -18,6 +19,10 @@ policies = dict(
     ),
     puzzlemix=dict(type='PuzzleMix', alpha=1.0),
     alignmix=dict(type='AlignMix', alpha=2.0),
+    fmix=dict(type='FMix', alpha=0.2),
+    gridmix=dict(type='GridMix', alpha=0.2),
+    smoothmix=dict(type='SmoothMix'),
+    resizemix=dict(type='ResizeMix', alpha=1.0),
 )
 seeds = (0, 1, 2)
 vary = dict(epochs=(200, 400, 800))
@@ -29,4 +34,8 @@ published = dict(
     saliencymix={200: (96.05, _PAGE), 400: (96.42, _PAGE), 800: (96.20, _PAGE)},
     attentivemix={200: (96.21, _PAGE), 400: (96.45, _PAGE), 800: (96.63, _PAGE)},
     puzzlemix={200: (96.42, _PAGE), 400: (96.87, _PAGE), 800: (97.10, _PAGE)},
+    fmix={200: (96.17, _PAGE), 400: (96.53, _PAGE), 800: (96.18, _PAGE)},
+    gridmix={200: (95.89, _PAGE), 400: (96.33, _PAGE), 800: (96.56, _PAGE)},
+    smoothmix={200: (95.29, _EXCHANGED), 400: (95.88, _EXCHANGED), 800: (96.17, _EXCHANGED)},
+    resizemix={200: (96.16, _PAGE), 400: (96.91, _PAGE), 800: (96.76, _PAGE)},
 )

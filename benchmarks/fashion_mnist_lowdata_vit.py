@@ -5,7 +5,7 @@ policies = dict(
     vanilla=dict(type='Vanilla'),
     cutmix=dict(type='CutMix', alpha=1.0),
     transmix=dict(type='TransMix', policy=dict(type='CutMix', alpha=1.0)),
-    tokenmix=dict(type='TokenMix'),
+    tokenmix=dict(type='TokenMix', normalise=True),
     mixpro=dict(type='MixPro'),
     smmix=dict(type='SMMix'),
     tlalign=dict(type='TLAlign', policy=dict(type='CutMix', alpha=1.0)),

@@ -4,6 +4,7 @@ The published figures are those of the best epoch, chosen on the validation imag
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, ImageNet-1k, 300 epochs, mean of the best of three runs'
+_AUTHORS = f"{_PAGE}; of the authors' code"
 
 recipe = 'imagenet/deit-small-patch16-224_8xb128-300e_imagenet.py'
 policies = {
@@ -23,6 +24,12 @@ policies = {
         policies=[dict(type='Mixup', alpha=0.8), dict(type='TransMix', policy=dict(type='CutMix', alpha=1.0))],
         probs=[0.2, 0.8],
     ),
+    'fmix': dict(type='FMix', alpha=0.2),
+    'resizemix': dict(type='ResizeMix', alpha=1.0, interpolation='bilinear'),
+    # scaled to sum to one for the cross-entropy of this recipe; the authors train with a binary one
+    'randomchoice-tokenmix': dict(
+        type='RandomChoice', policies=[dict(type='Mixup', alpha=0.8), dict(type='TokenMix', normalise=True)]
+    ),
 }
 seeds = (0,)
 published = {
@@ -34,4 +41,7 @@ published = {
     'attentivemix': (80.32, _PAGE),
     'puzzlemix': (80.45, _PAGE),
     'randomchoice-transmix': (80.68, _PAGE),
+    'fmix': (77.37, _PAGE),
+    'resizemix': (78.61, _PAGE),
+    'randomchoice-tokenmix': (80.80, _AUTHORS),
 }

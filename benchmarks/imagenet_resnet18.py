@@ -13,6 +13,8 @@ policies = {
         type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet18', pretrained=True)
     ),
     'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'fmix': dict(type='FMix', alpha=0.2),
+    'resizemix': dict(type='ResizeMix', alpha=0.2),
 }
 seeds = (0,)
 published = {
@@ -23,4 +25,6 @@ published = {
     'saliencymix': (69.16, _PAGE),
     'attentivemix': (68.57, _PAGE),
     'puzzlemix': (70.12, _PAGE),
+    'fmix': (69.96, _PAGE),
+    'resizemix': (69.50, _PAGE),
 }

@@ -17,9 +17,11 @@ policies = {
         mask_loss=dict(schedule='cosine'),
         generator=dict(loss='plain'),
     ),
+    'adautomix': dict(type='AdAutoMix', alpha=1.0),
 }
 seeds = (0,)
 published = {
     'automix': (70.50, _PAGE),
     'samix': (70.83, _PAGE),
+    'adautomix': (70.86, _PAGE),
 }

@@ -17,9 +17,11 @@ policies = {
         mask_loss=dict(schedule='cosine'),
         generator=dict(loss='plain'),
     ),
+    'adautomix': dict(type='AdAutoMix', alpha=1.0),
 }
 seeds = (0,)
 published = {
     'automix': (77.91, _PAGE),
     'samix': (78.14, _PAGE),
+    'adautomix': (78.04, _PAGE),
 }

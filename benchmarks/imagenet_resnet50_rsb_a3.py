@@ -15,6 +15,8 @@ policies = {
         type='AttentiveMix', alpha=2.0, teacher=dict(type='TimmBackbone', model='resnet50', pretrained=True)
     ),
     'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'fmix': dict(type='FMix', alpha=0.2),
+    'resizemix': dict(type='ResizeMix', alpha=1.0),
 }
 seeds = (0,)
 published = {
@@ -25,4 +27,6 @@ published = {
     'saliencymix': (77.93, _PAGE),
     'attentivemix': (77.46, _PAGE),
     'puzzlemix': (78.02, _PAGE),
+    'fmix': (77.76, _PAGE),
+    'resizemix': (77.85, _PAGE),
 }

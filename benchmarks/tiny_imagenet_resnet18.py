@@ -5,6 +5,8 @@ network.
 """
 
 _PAGE = 'openmixup 0.2 benchmark page, Tiny-ImageNet'
+_EXCHANGED = f'{_PAGE}; there the labels of the two images were exchanged'
+_AUTHORS = f"{_PAGE}; of the authors' code"
 
 recipe = 'tiny_imagenet/resnet18_1xb100-400e_tiny_imagenet.py'
 policies = dict(
@@ -18,6 +20,11 @@ policies = dict(
     ),
     puzzlemix=dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
     alignmix=dict(type='AlignMix', alpha=2.0),
+    fmix=dict(type='FMix', alpha=1.0),
+    gridmix=dict(type='GridMix', alpha=0.2),
+    smoothmix=dict(type='SmoothMix'),
+    resizemix=dict(type='ResizeMix', alpha=1.0),
+    saliencygrafting=dict(type='SaliencyGrafting', alpha=1.0),
 )
 seeds = (0, 1, 2)
 published = dict(
@@ -28,4 +35,9 @@ published = dict(
     saliencymix=(64.60, _PAGE),
     attentivemix=(64.85, _PAGE),
     puzzlemix=(65.81, _PAGE),
+    fmix=(63.47, _PAGE),
+    gridmix=(65.14, _PAGE),
+    smoothmix=(66.65, _EXCHANGED),
+    resizemix=(63.74, _PAGE),
+    saliencygrafting=(64.84, _AUTHORS),
 )
