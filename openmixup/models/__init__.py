@@ -11,6 +11,7 @@ from openmixup.models.backbones import (
 from openmixup.models.heads import LinearHead
 from openmixup.models.losses import (
     BinaryCrossEntropy,
+    ConfidenceCrossEntropy,
     DecoupledCrossEntropy,
     SoftCrossEntropy,
     TwoHotBinaryCrossEntropy,
@@ -20,7 +21,7 @@ from openmixup.models.preprocessor import BatchPreprocessor
 from openmixup.models.student import Output, Student
 
 __all__ = [
-    'Backbone', 'BatchPreprocessor', 'BinaryCrossEntropy', 'CifarResNet', 'DecoupledCrossEntropy', 'LeNet5',
-    'LinearHead', 'MixClassifier', 'Output', 'SoftCrossEntropy', 'Student', 'TimmBackbone', 'TorchvisionBackbone',
-    'TwoHotBinaryCrossEntropy', 'WideResNet',
+    'Backbone', 'BatchPreprocessor', 'BinaryCrossEntropy', 'CifarResNet', 'ConfidenceCrossEntropy',
+    'DecoupledCrossEntropy', 'LeNet5', 'LinearHead', 'MixClassifier', 'Output', 'SoftCrossEntropy', 'Student',
+    'TimmBackbone', 'TorchvisionBackbone', 'TwoHotBinaryCrossEntropy', 'WideResNet',
 ]  # fmt: skip

@@ -26,10 +26,10 @@ class SoftAugmentation(MixPolicy):
     Shifts along both sides are normal draws, without those of more than a side, cut to whole pixels. Of the visible
     share v follows the confidence :math:`p = 1 - (1 - p_{min}) (1 - v)^k`, which is the weight of the label.
 
-    The remainder 1 - p of the target is left out, since weights are of sources and no source is of the other classes:
-    the weights of a sample sum to p. With :class:`SoftCrossEntropy` that is the authors' variant 'weight', p times the
-    loss of the hard label. Their default also spreads 1 - p over the other classes in the target, which this does not.
-    With a sigmoid loss the target is p and that of all other classes 0. Regression targets keep the weight 1.
+    The weights of a sample sum to p, since no source is of the other classes. With ``ConfidenceCrossEntropy`` the
+    remainder 1 - p goes to these, and the loss is weighed by p: the authors' default. With ``SoftCrossEntropy`` it is p
+    times the loss of the hard label, their variant 'weight'. With a sigmoid loss the target is p and that of all other
+    classes 0. Regression targets keep the weight 1.
 
     What comes into sight is 0, the mean colour of normalised images; the authors add one normal draw of deviation 0.01
     for the image. The defaults are their CIFAR-100 setting, in which the last 20 of 500 epochs are without shifts:
