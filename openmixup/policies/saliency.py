@@ -16,7 +16,7 @@ from torch import Tensor
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
 
-__all__ = ['blur', 'fine_grained', 'gradient_saliency', 'grey', 'peaks', 'spectral_residual']
+__all__ = ['blur', 'fine_grained', 'gaussian_matrix', 'gradient_saliency', 'grey', 'peaks', 'spectral_residual']
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 FINE_SIDE = 64  # longest side in pixels that fine_grained looks at
@@ -48,9 +48,26 @@ def blur(maps: Tensor, size: int = 7, sigma: float = 3.0) -> Tensor:
         size: side of the window in pixels, odd.
         sigma: standard deviation in pixels.
     """
-    rows, columns = to_device(maps.device, *(_gaussian_matrix(side, size, sigma) for side in maps.shape[1:]))
+    rows, columns = to_device(maps.device, *(gaussian_matrix(side, size, sigma) for side in maps.shape[1:]))
     with arithmetic(maps.device):
         return rows @ maps.float() @ columns.mT
+
+
+@functools.lru_cache(maxsize=64)
+def gaussian_matrix(length: int, size: int, sigma: float) -> Tensor:
+    """(L, L) on the CPU: row i has the weights of a Gaussian window around pixel i, mirrored at the border pixels.
+
+    Args:
+        length: L, pixels of a line.
+        size: side of the window in pixels, odd.
+        sigma: standard deviation in pixels.
+    """
+    offsets = torch.arange(size) - size // 2
+    weights = (offsets.square() / (-2 * sigma**2)).exp()
+    there_and_back = max(2 * (length - 1), 1)
+    at = (torch.arange(length)[:, None] + offsets).abs() % there_and_back
+    at = torch.minimum(at, there_and_back - at)
+    return torch.zeros(length, length).scatter_add_(1, at, (weights / weights.sum()).expand(length, -1))
 
 
 @torch.no_grad()
@@ -115,7 +132,7 @@ def spectral_residual(images: Tensor, std: Sequence[float] = (), full: bool = Tr
         images.device,
         _channel_weights(images.shape[1], tuple(std)),
         *(_cyclic_matrix(side) for side in small),
-        *(_gaussian_matrix(side, 7, 3.0) for side in small),
+        *(gaussian_matrix(side, 7, 3.0) for side in small),
     )
     mean_rows, mean_columns, blur_rows, blur_columns = around
     with arithmetic(images.device):
@@ -192,17 +209,6 @@ def _box_matrices(length: int, radii: tuple[int, ...]) -> Tensor:
 def _cyclic_matrix(length: int) -> Tensor:
     """(L, L) on the CPU: mean of each value and its two neighbours, the last beside the first."""
     return sum(torch.eye(length).roll(shift, 1) for shift in (-1, 0, 1)) / torch.tensor(3.0)
-
-
-@functools.lru_cache(maxsize=64)
-def _gaussian_matrix(length: int, size: int, sigma: float) -> Tensor:
-    """(L, L) on the CPU: row i has the weights of a Gaussian window around pixel i, mirrored at the border pixels."""
-    offsets = torch.arange(size) - size // 2
-    weights = (offsets.square() / (-2 * sigma**2)).exp()
-    there_and_back = max(2 * (length - 1), 1)
-    at = (torch.arange(length)[:, None] + offsets).abs() % there_and_back
-    at = torch.minimum(at, there_and_back - at)
-    return torch.zeros(length, length).scatter_add_(1, at, (weights / weights.sum()).expand(length, -1))
 
 
 def _distances(length: int) -> Tensor:
