@@ -157,31 +157,29 @@ def _picture(policy: MixPolicy, root: Path) -> list[str]:
 
 def _arguments(cls: type[MixPolicy]) -> list[tuple[str, str, str]]:
     """Name, default and meaning of each argument."""
+    said = _meanings(cls)
     lines = []
     for name, parameter in inspect.signature(cls).parameters.items():
         default = '' if parameter.default is parameter.empty else f'`{parameter.default!r}`'
-        lines.append((f'`{name}`', _escaped(default), _escaped(_meaning(cls, name))))
+        lines.append((f'`{name}`', _escaped(default), _escaped(said.get(name, ''))))
     return lines
 
 
-def _meaning(cls: type[MixPolicy], argument: str) -> str:
-    """What the docstring of a class, or of the nearest one that it is made from, says of an argument."""
-    for base in cls.__mro__:
-        _, _, text = inspect.cleandoc(base.__doc__ or '').partition('\nArgs:\n')
-        entries: dict[str, str] = {}
-        name = ''
-        for line in text.split('\n'):
-            start = re.fullmatch(r' {4}(\w+): (.*)', line)
-            if start:
-                name = start[1]
-                entries[name] = start[2]
-            elif line.startswith(' ' * 8) and name:
-                entries[name] += ' ' + line.strip()
-            else:
-                break
-        if argument in entries:
-            return entries[argument]
-    return ''
+def _meanings(cls: type[MixPolicy]) -> dict[str, str]:
+    """What the docstring of a class says of its arguments."""
+    _, _, text = (inspect.getdoc(cls) or '').partition('\nArgs:\n')
+    entries: dict[str, str] = {}
+    name = ''
+    for line in text.split('\n'):
+        start = re.fullmatch(r' {4}(\w+): (.*)', line)
+        if start:
+            name = start[1]
+            entries[name] = start[2]
+        elif line.startswith(' ' * 8) and name:
+            entries[name] += ' ' + line.strip()
+        else:
+            break
+    return entries
 
 
 def _escaped(text: str) -> str:
