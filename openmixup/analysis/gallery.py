@@ -14,7 +14,7 @@ from torch import Tensor
 from openmixup.errors import InputError
 from openmixup.policies.mixture import View
 
-__all__ = ['mix_gallery', 'write_png']
+__all__ = ['mix_gallery', 'write_jpeg', 'write_png']
 
 CELL = 96  # least side of a picture, so that the text above it can be read
 GAP = 6
@@ -84,12 +84,29 @@ def mix_gallery(
 
 def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> Path:
     """Write an RGB picture (height, width, 3) of uint8 and return where it is."""
+    return _written(path, '.png', picture, ())
+
+
+def write_jpeg(path: str | os.PathLike[str], picture: np.ndarray, quality: int = 85) -> Path:
+    """The same in a fraction of the bytes, with losses.
+
+    Args:
+        path: of the file.
+        picture: (height, width, 3) uint8, RGB.
+        quality: from 1 to 100.
+    """
+    import cv2
+
+    return _written(path, '.jpg', picture, (cv2.IMWRITE_JPEG_QUALITY, quality))
+
+
+def _written(path: str | os.PathLike[str], ending: str, picture: np.ndarray, options: Sequence[int]) -> Path:
     import cv2
 
     target = Path(path)
-    if target.suffix.lower() != '.png':
-        raise InputError(f'{target} is no name for a picture: it must end in .png.')
-    data = cv2.imencode('.png', picture[..., ::-1])[1].tobytes()
+    if target.suffix.lower() != ending:
+        raise InputError(f'{target} is no name for a picture: it must end in {ending}.')
+    data = cv2.imencode(ending, picture[..., ::-1], options)[1].tobytes()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)  # not cv2.imwrite: that returns False and says nothing

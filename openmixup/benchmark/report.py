@@ -11,7 +11,7 @@ from openmixup.benchmark.results import SETTINGS_VERSION, key_of, same_config
 from openmixup.benchmark.runs import planned_runs
 from openmixup.benchmark.table import Table
 
-__all__ = ['report']
+__all__ = ['current_rows', 'numbers', 'report', 'spread', 'to_vanilla']
 
 _HEAD = (
     'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'to vanilla',
@@ -19,11 +19,12 @@ _HEAD = (
 )  # fmt: skip
 
 
-def _numbers(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
+def numbers(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
+    """The values of a column where there are any."""
     return [float(row[column]) for row in rows if row[column]]
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """Mean and sample standard deviation, or the one value."""
     if not values:
         return '–'
@@ -35,8 +36,9 @@ def _distinct(rows: Sequence[Mapping[str, str]], column: str, length: int | None
     return ', '.join(dict.fromkeys(row[column][:length] for row in rows if row[column])) or '–'
 
 
-def _to_vanilla(rows: Sequence[Mapping[str, str]], vanilla: Sequence[Mapping[str, str]]) -> str:
-    own, base = _numbers(rows, 'top1_last'), _numbers(vanilla, 'top1_last')
+def to_vanilla(rows: Sequence[Mapping[str, str]], vanilla: Sequence[Mapping[str, str]]) -> str:
+    """Difference of the means of the last epoch, in points."""
+    own, base = numbers(rows, 'top1_last'), numbers(vanilla, 'top1_last')
     if not own or not base or rows is vanilla:
         return '–'
     return f'{statistics.fmean(own) - statistics.fmean(base):+.2f}'
@@ -60,20 +62,40 @@ def _line(
         published = f'{value:.2f} [{places.index(place) + 1}]'
     if not rows:
         return policy, str(epochs), '0', 'not run', 'not run', 'not run', '–', published, '–', '–', '–'
-    seconds = _numbers(rows, 'seconds')
+    seconds = numbers(rows, 'seconds')
     return (
         policy,
         str(epochs),
         str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
-        _spread(_numbers(rows, 'top1_last')),
-        _spread(_numbers(rows, 'top1_median10')),
-        _spread(_numbers(rows, 'top1_best')),
-        _to_vanilla(rows, vanilla),
+        spread(numbers(rows, 'top1_last')),
+        spread(numbers(rows, 'top1_median10')),
+        spread(numbers(rows, 'top1_best')),
+        to_vanilla(rows, vanilla),
         published,
         f'{statistics.fmean(seconds):.0f}' if seconds else '–',
         _distinct(rows, 'hardware'),
         _distinct(rows, 'commit', 11),
     )
+
+
+def current_rows(
+    table: Table, rows: Sequence[Mapping[str, str]], configs: str | Path = 'configs', epochs: int | None = None
+) -> tuple[list[Mapping[str, str]], int]:
+    """The rows of runs that the table plans, with the config of today, and how many have another config.
+
+    Args:
+        table: the table.
+        rows: its results.
+        configs: folder of the recipes.
+        epochs: for the rows of a trial: their length.
+
+    Raises:
+        InputError: a leaf has not been written.
+    """
+    plan = {run.key: run for run in planned_runs(table, configs=configs, epochs=epochs)} if rows else {}
+    known = [row for row in rows if key_of(row) in plan]
+    current = [row for row in known if same_config(row, plan[key_of(row)].config_hash)]
+    return current, len(known) - len(current)
 
 
 def report(
@@ -95,9 +117,7 @@ def report(
     """
     root = Path(configs)
     lengths = [recipe_numbers(root / recipe)['epochs'] for recipe in table.recipes] if epochs is None else [epochs]
-    plan = {run.key: run for run in planned_runs(table, configs=configs, epochs=epochs)} if rows else {}
-    known = [row for row in rows if key_of(row) in plan]
-    current = [row for row in known if same_config(row, plan[key_of(row)].config_hash)]
+    current, others = current_rows(table, rows, configs, epochs)
     places: list[str] = []
     lines, warnings = [], []
     for length in lengths:
@@ -111,8 +131,8 @@ def report(
                 warnings.append(
                     f'Not comparable: the seeds of {policy}, {length} epochs, had different configs ({hashes}).'
                 )
-    if len(known) > len(current):
-        warnings.append(f'{len(known) - len(current)} rows of another config are left out.')
+    if others:
+        warnings.append(f'{others} rows of another config are left out.')
     recipes = table.recipes if epochs is None else table.recipes[:1]
     named = ', '.join(f'`configs/{recipe}`' for recipe in recipes)
     seeds = ', '.join(map(str, table.seeds))
