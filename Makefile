@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+EXAMPLES := $(VENV)/.examples
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart lint format types test test-all configs docs clean
@@ -18,6 +19,11 @@ $(READY): requirements.txt requirements-pinned.txt requirements-dev.txt setup.py
 	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --requirement requirements-pinned.txt --requirement requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Packages that only the examples need; the fast tests do without.
+$(EXAMPLES): $(READY) requirements-examples.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-pinned.txt --requirement requirements-examples.txt
 	@touch $@
 
 QUICK := digits/resnet8_mixup_1xb50-30e_digits.py
@@ -43,7 +49,7 @@ types: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2
 
-test-all: $(READY)
+test-all: $(EXAMPLES)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 configs: $(READY)

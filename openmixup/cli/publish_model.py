@@ -14,8 +14,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument('checkpoint', help='file written by training')
     made.add_argument('out', help='name of the new file, to which 8 digits of its SHA-256 are added; or a folder')
     made.add_argument(
-        '--branch', default='student', choices=('student', 'teacher'),
-        help='the trained network, or its moving average (default: %(default)s)',
+        '--branch', default='student', choices=('student', 'teacher', 'generator'),
+        help='the trained network, its moving average, or that and what a policy learned (default: %(default)s)',
     )  # fmt: skip
     return made
 

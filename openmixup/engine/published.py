@@ -19,7 +19,7 @@ from openmixup.reading import is_finite
 
 __all__ = ['BRANCHES', 'data_of', 'publish']
 
-BRANCHES = {'student': 'student.', 'teacher': 'teacher.network.'}
+BRANCHES = {'student': ('student.',), 'teacher': ('teacher.network.',), 'generator': ('teacher.network.', 'policy.')}
 ARCHITECTURE = ('model.backbone.', 'model.head.', 'data_preprocessor.mean', 'data_preprocessor.std')
 
 
@@ -52,12 +52,13 @@ def publish(checkpoint: str | Path, out: str | Path, branch: str = 'student') ->
     """Write the network of a checkpoint as ``NAME-<first 8 hex digits of SHA-256>.safetensors``.
 
     Optimizer, the other network, learned parts of the policy and histories stay behind. Equal weights give an equal
-    file.
+    file. The branch 'generator' is for ``generator=dict(pretrained=...)`` of a policy, not for predictions.
 
     Args:
         checkpoint: file written by training.
         out: name of the file, to which the digits are added; or a folder, for the name of the checkpoint.
-        branch: 'student', or 'teacher' for the moving average; in the file either is the one network.
+        branch: 'student', or 'teacher' for the moving average; in the file either is the one network. 'generator' for
+            the moving average and the learned parts of the policy, under their own names.
 
     Returns:
         The file written.
@@ -90,15 +91,17 @@ def publish(checkpoint: str | Path, out: str | Path, branch: str = 'student') ->
 
 
 def _network(content: Mapping[str, Any], branch: str, source: Path) -> dict[str, Tensor]:
-    """The finite weights of a branch, under the names of the student."""
-    prefix, state = BRANCHES[branch], content.get('state_dict')
-    weights = {
-        f'student.{key.removeprefix(prefix)}': value
+    """The finite weights of a branch; of one network under the names of the student."""
+    prefixes, state = BRANCHES[branch], content.get('state_dict')
+    found = {
+        key: value
         for key, value in (state.items() if isinstance(state, dict) else ())
-        if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
+        if isinstance(key, str) and key.startswith(prefixes) and isinstance(value, Tensor)
     }
-    if not weights:
-        remedy = 'use --branch student' if branch == 'teacher' else 'give a checkpoint of a run'
+    alone = len(prefixes) == 1
+    weights = {f'student.{key.removeprefix(prefixes[0])}' if alone else key: value for key, value in found.items()}
+    if not all(any(key.startswith(prefix) for key in found) for prefix in prefixes):
+        remedy = 'give a checkpoint of a run' if branch == 'student' else 'use --branch student'
         raise InputError(f'{source} has no weights of a {branch}: {remedy}.')
     for key, value in weights.items():
         if not is_finite(value):

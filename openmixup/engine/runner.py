@@ -33,6 +33,7 @@ from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.engine.screen import shorten
 from openmixup.errors import InputError
+from openmixup.models.generator import settle_teacher
 from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
@@ -297,5 +298,4 @@ class Runner(MMEngineRunner):
         """
         learner = learner_of(self)
         loaded = load_weights(learner, path, strict=strict, log=self.logger.info)
-        if getattr(learner, 'teacher', None) is not None and not any(key.startswith('teacher.') for key in loaded):
-            learner.teacher.network.load_state_dict(learner.student.state_dict())
+        settle_teacher(learner, loaded)

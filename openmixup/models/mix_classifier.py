@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.attention import check_attention, describe, differentiable_attention
+from openmixup.models.generator import load_generator
 from openmixup.models.probe import Probe
 from openmixup.models.student import READABLE, Output, Student
 from openmixup.models.teacher import Teacher
@@ -87,6 +88,7 @@ class MixClassifier(BaseModel):
         self.teacher = None if teacher is None else Teacher(self.student, **_teacher_arguments(teacher))
         self._check_needs()
         self._bind(network, head['num_classes'])
+        load_generator(self.policy, self.teacher)
         # frozen networks of the policy, in a plain dict: as sub-modules they would be trained and saved
         self._guides = {name: self.build_guide(name, config) for name, config in self.policy.networks.items()}
         if compile:

@@ -30,6 +30,9 @@ class Teacher(nn.Module):
             averages, 'batch' the statistics of the batch that it looks at, as the authors of AutoMix do. Neither
             changes the averages.
 
+    Attributes:
+        frozen: True once a policy has brought its own weights: it follows nobody then, and no decay counts.
+
     Raises:
         InputError: a number out of its range, or an unknown ``bn``.
     """
@@ -46,16 +49,19 @@ class Teacher(nn.Module):
         if bn not in ('running', 'batch'):
             raise InputError(f"teacher=dict(bn={bn!r}): expected 'running' or 'batch'.")
         self.decay, self.end, self.hold, self.bn = decay, end, hold, bn
+        self.frozen = False
         self.network: Student = copy.deepcopy(student).requires_grad_(False).eval()
 
     @torch.no_grad()
     def update(self, student: Student, progress: float) -> None:
-        """One step towards the student.
+        """One step towards the student, unless it is frozen.
 
         Args:
             student: the network to follow.
             progress: share of the run that is done, in [0, 1].
         """
+        if self.frozen:
+            return
         keep = self.decay if self.end is None else scheduled_decay(progress, self.decay, self.end, self.hold)
         pairs = list(zip(self.network.buffers(), student.buffers(), strict=True))
         there = [*self.network.parameters(), *(ours for ours, _ in pairs if ours.is_floating_point())]

@@ -12,6 +12,9 @@ from torch.utils.data import default_collate
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.compose import RandomChoice, Vanilla
+from openmixup.policies.context import Context
+from openmixup.policies.masks import Boxes, inner_boxes
+from openmixup.policies.mixture import Batch
 from openmixup.policies.static.cutmix import CutMix
 from openmixup.policies.static.mixup import Mixup
 
@@ -24,6 +27,16 @@ class _UncorrectedCutMix(CutMix):
     label = 'drawn'
 
 
+class _MinMaxCutMix(CutMix):
+    """CutMix whose sides are drawn as timm draws them: the greatest one is left out."""
+
+    def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes:  # noqa: ARG002
+        """One box a batch or a sample."""
+        height, width = batch.images.shape[-2:]
+        assert self.minmax is not None
+        return inner_boxes(len(lam), self.minmax, (height, width), ctx.rng, greatest=False)
+
+
 class TimmMixup:
     """Mixup and CutMix by the arguments of ``timm.data.Mixup``, to be called in its place.
 
@@ -34,7 +47,9 @@ class TimmMixup:
     Args:
         mixup_alpha: Mixup is on if above 0.
         cutmix_alpha: CutMix is on if above 0.
-        cutmix_minmax: refused, boxes follow lam.
+        cutmix_minmax: (least, most) side of the box as a share of the image's; CutMix is on, ``cutmix_alpha`` is not
+            used, the box lies in the image and labels follow its area. The greatest side is not drawn, as in timm,
+            unless it is the least one too, which timm cannot draw from.
         prob: probability that a batch is mixed.
         switch_prob: probability of CutMix where both are on.
         mode: 'batch' or 'elem'; 'pair' is refused.
@@ -62,10 +77,6 @@ class TimmMixup:
         label_smoothing: float = 0.1,
         num_classes: int = 1000,
     ) -> None:
-        if cutmix_minmax is not None:
-            raise InputError(
-                f'TimmMixup(cutmix_minmax={cutmix_minmax!r}) is not offered: the box follows lam, give cutmix_alpha.'
-            )
         if mode not in ('batch', 'elem'):
             raise InputError(f"TimmMixup(mode={mode!r}) is not offered: use 'batch' or 'elem'.")
         for name, value in (('prob', prob), ('switch_prob', switch_prob), ('label_smoothing', label_smoothing)):
@@ -74,13 +85,15 @@ class TimmMixup:
         for name, value in (('Mixup', mixup_alpha), ('CutMix', cutmix_alpha)):
             if not _is_number(value):
                 raise InputError(f'TimmMixup({name.lower()}_alpha={value!r}): expected a number, 0 for no {name}.')
-        if mixup_alpha <= 0 and cutmix_alpha <= 0:
+        if mixup_alpha <= 0 and cutmix_alpha <= 0 and cutmix_minmax is None:
             raise InputError('TimmMixup has nothing to do: give a mixup_alpha or a cutmix_alpha above 0.')
         per = 'batch' if mode == 'batch' else 'sample'
         members: list[MixPolicy] = []
         if mixup_alpha > 0:
             members.append(Mixup(mixup_alpha, per, 'flip'))
-        if cutmix_alpha > 0:
+        if cutmix_minmax is not None:
+            members.append(_MinMaxCutMix(1.0, per, 'flip', cutmix_minmax))
+        elif cutmix_alpha > 0:
             members.append((CutMix if correct_lam else _UncorrectedCutMix)(cutmix_alpha, per, 'flip'))
         shares = [1 - switch_prob, switch_prob] if len(members) == 2 else [1.0]
         self.policy = RandomChoice([*members, Vanilla()], [*(prob * share for share in shares), 1 - prob])

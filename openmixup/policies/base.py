@@ -60,6 +60,11 @@ class MixPolicy(nn.Module):
         return {}
 
     @property
+    def frozen_from(self) -> str | None:
+        """A file whose learned parts and momentum teacher the learner takes, to be kept as they are; None: trained."""
+        return None
+
+    @property
     def sometimes_unused(self) -> bool:
         """Whether some steps leave learned parts without a gradient, which distributed training must know."""
         return False

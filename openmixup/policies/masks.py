@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -128,7 +129,9 @@ def _cutmix_box(lam: float, places: list[float], size: tuple[int, int]) -> Boxes
     return Boxes(torch.tensor([low]), torch.tensor([high]), size)
 
 
-def inner_boxes(count: int, sides: tuple[float, float], size: tuple[int, int], rng: torch.Generator) -> Boxes:
+def inner_boxes(
+    count: int, sides: Sequence[float], size: tuple[int, int], rng: torch.Generator, greatest: bool = True
+) -> Boxes:
     """Boxes that lie in the image: height and width uniform over a range of whole pixels, then the place over all.
 
     Args:
@@ -136,12 +139,13 @@ def inner_boxes(count: int, sides: tuple[float, float], size: tuple[int, int], r
         sides: least and greatest side as a share of the image's.
         size: (H, W) in pixels.
         rng: CPU generator.
+        greatest: whether the greatest side itself is drawn; where it is the least one too, it is.
     """
     draw = torch.rand(2, count, 2, generator=rng, dtype=torch.float64)
-    limit = torch.tensor(size)
-    least, most = ((share * limit).long() for share in sides)
-    side = least + (draw[0] * (most - least + 1)).long()
-    low = (draw[1] * (limit - side + 1)).long()
+    least, most = (torch.tensor([int(length * share) for length in size]) for share in sides)
+    number = (most - least + greatest).clamp(min=1)
+    side = least + (draw[0] * number).long()
+    low = (draw[1] * (torch.tensor(size) - side + 1)).long()
     return Boxes(low, low + side, size)
 
 

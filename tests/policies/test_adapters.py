@@ -1,6 +1,8 @@
 import copy
 import doctest
 import pickle
+from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from openmixup.errors import InputError
-from openmixup.policies import CutMix, Mixup, RandomChoice, adapters
+from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice, adapters
 from openmixup.policies.adapters import MixCollate, TimmMixup
 from openmixup.policies.masks import Boxes
 
@@ -54,6 +56,66 @@ def test_equals_timm_for_the_same_draws(method, mode, correct, monkeypatch):
     torch.testing.assert_close(target, expected_target)
 
 
+@pytest.mark.parametrize('correct', [True, False])
+@pytest.mark.parametrize('mode', ['batch', 'elem'])
+def test_minmax_equals_timm_for_the_same_boxes(mode, correct, monkeypatch):
+    options = {
+        'mixup_alpha': 0.0, 'cutmix_alpha': 0.0, 'cutmix_minmax': [0.2, 0.8], 'mode': mode, 'correct_lam': correct,
+        'num_classes': 5,
+    }  # fmt: skip
+    count = 1 if mode == 'batch' else 6
+    boxes = Boxes(BOXES.low[:count], BOXES.high[:count], BOXES.size)
+    queue = iter(torch.stack([boxes.low, boxes.high], 2).flatten(1).tolist())
+    monkeypatch.setattr(timm.data.mixup, 'rand_bbox_minmax', lambda *_, **__: next(queue))
+    monkeypatch.setattr(adapters, 'inner_boxes', lambda *_, **__: boxes)
+    expected, expected_target = timm.data.Mixup(**options)(IMAGES.clone(), LABELS)
+    images, target = TimmMixup(**options)(IMAGES, LABELS)
+    torch.testing.assert_close(images, expected)
+    torch.testing.assert_close(target, expected_target)
+
+
+@pytest.mark.parametrize(
+    ('minmax', 'size'), [((0.25, 0.75), (8, 12)), ((0.0, 1.0), (5, 4)), ((0.29, 0.31), (100, 100))]
+)
+def test_minmax_draws_boxes_by_the_law_of_timm(minmax, size, monkeypatch):
+    """Each axis by the exact law, timm's draws as ours, and the axes by themselves."""
+    draws = 20_000
+    random = SimpleNamespace(randint=np.random.default_rng(0).integers)  # in place of the global one
+    monkeypatch.setattr(timm.data.mixup, 'np', SimpleNamespace(random=random))
+    theirs = np.stack(timm.data.mixup.rand_bbox_minmax((3, *size), minmax, count=draws), 1)
+    member = TimmMixup(cutmix_minmax=minmax, mode='elem').policy.policies[1]
+    ctx = Context(generator=torch.Generator().manual_seed(0))
+    boxes = member.mask(Batch(torch.empty(2, 3, *size), None), None, torch.empty(draws), ctx)
+    ours = torch.stack([boxes.low, boxes.high], 2).flatten(1).numpy()  # top, bottom, left, right
+    for drawn in (ours, theirs):
+        for axis, length in enumerate(size):
+            least, beyond = (int(length * share) for share in minmax)
+            law = {
+                (low, low + side): 1 / (beyond - least) / (length - side + 1)
+                for side in range(least, beyond) for low in range(length - side + 1)
+            }  # fmt: skip
+            found = Counter(map(tuple, drawn[:, 2 * axis : 2 * axis + 2].tolist()))
+            assert set(found) <= set(law)
+            off = [(found[box] - p * draws) / (p * (1 - p) * draws) ** 0.5 for box, p in law.items()]
+            assert max(map(abs, off)) < 5
+        heights, widths = drawn[:, 1] - drawn[:, 0], drawn[:, 3] - drawn[:, 2]
+        assert abs(np.corrcoef(heights, widths)[0, 1]) < 5 / draws**0.5
+
+
+def test_minmax_with_one_side_is_that_side():
+    images, target = TimmMixup(mixup_alpha=0, cutmix_minmax=(0.5, 0.5), label_smoothing=0, num_classes=5)(
+        IMAGES, LABELS
+    )
+    assert (images != IMAGES).all(1).sum((1, 2)).tolist() == [6 * 8] * 6
+    assert target[1].tolist() == pytest.approx([0, 0.75, 0, 0, 0.25])
+
+
+def test_minmax_switches_cutmix_on_as_in_timm():
+    mixup_fn = TimmMixup(mixup_alpha=0.8, cutmix_minmax=(0.2, 0.8), switch_prob=0.25)
+    assert mixup_fn.policy.probs == pytest.approx([0.75, 0.25, 0.0])
+    assert timm.data.Mixup(mixup_alpha=0.8, cutmix_minmax=(0.2, 0.8)).cutmix_alpha == 1.0
+
+
 def test_probabilities_are_those_of_timm():
     mixup_fn = TimmMixup(mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.6, switch_prob=0.25)
     assert mixup_fn.policy.probs == pytest.approx([0.45, 0.15, 0.4])
@@ -83,7 +145,8 @@ def test_mixup_enabled_switches_off_as_in_timm():
 
 @pytest.mark.parametrize(('options', 'match'), [
     ({'mode': 'pair'}, "mode='pair'"),
-    ({'cutmix_minmax': (0.2, 0.8)}, 'cutmix_minmax'),
+    ({'cutmix_minmax': (0.8, 0.2)}, r'minmax=\(0.8, 0.2\)'),
+    ({'cutmix_minmax': 0.5}, 'minmax=0.5'),
     ({'mixup_alpha': 0.0}, 'above 0'),
     ({'prob': 1.5}, 'prob=1.5'),
     ({'prob': 'a'}, "prob='a'"),

@@ -115,7 +115,7 @@ def test_sides_of_minmax_are_uniform_and_so_are_places():
     boxes = inner_boxes(DRAWS, (0.2, 0.5), (10, 20), rng())
     sides = boxes.high - boxes.low
     assert int(boxes.low.min()) == 0
-    assert boxes.high.amax(0).tolist() == [10, 20]  # timm never reaches the last row
+    assert boxes.high.amax(0).tolist() == [10, 20]
     for axis, least, most in ((0, 2, 5), (1, 4, 10)):
         hits = torch.bincount(sides[:, axis], minlength=most + 1)
         assert hits[:least].sum() == 0
@@ -128,6 +128,12 @@ def test_sides_of_minmax_are_uniform_and_so_are_places():
         rate = 1 / len(places)
         assert float((places - rate * len(low)).abs().max()) < 5 * (rate * (1 - rate) * len(low)) ** 0.5
     assert abs(float(sides.double().T.corrcoef()[0, 1])) < 5 / DRAWS**0.5
+
+
+def test_bounds_of_sides_are_whole_pixels_of_exact_products():
+    for share in (0.29, 0.3, 0.57, 0.7):  # in float32 0.29 * 100 is 29
+        side = inner_boxes(1, (share, share), (100, 10), rng())
+        assert (side.high - side.low).tolist() == [[int(100 * share), int(10 * share)]]
 
 
 @pytest.mark.parametrize('per', ['batch', 'sample'])

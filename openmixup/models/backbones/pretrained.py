@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from openmixup.errors import InputError, printable
 from openmixup.reading import Refused, load_plain, load_safetensors
 
-__all__ = ['check_cached', 'load_pretrained', 'only_weights']
+__all__ = ['check_cached', 'load_pretrained', 'misfits', 'only_weights', 'read_state']
 
 _PREFIXES = ('student.backbone.', 'backbone.')
 _CONTAINERS = ('state_dict', 'model')
@@ -81,8 +81,13 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    """The weights in a file, under the names that the backbone (ours) or the bare network (others) gives them."""
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a file: a plain state_dict, or one under ``'state_dict'`` or ``'model'``.
+
+    Raises:
+        InputError: no such file, or one that cannot be read as weights.
+    """
+    content = _read(path)
     for key in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -91,7 +96,12 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
     if not state:
         raise InputError(f'pretrained={str(path)!r} holds no state_dict; give a file of named tensors.')
     if all(k.startswith('module.') for k in state):
-        state = {k.removeprefix('module.'): v for k, v in state.items()}
+        return {k.removeprefix('module.'): v for k, v in state.items()}
+    return state
+
+
+def _of_backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under the names that the backbone (ours) or the bare network (others) gives them."""
     for prefix in _PREFIXES:  # a checkpoint of ours has the head, the policy and more beside the backbone
         inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         if inner:
@@ -100,11 +110,12 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _few(what: str, keys: list[str]) -> list[str]:
-    shown = ', '.join(printable(key) for key in keys[:3])
+    shown = ', '.join(printable(key, 120) for key in keys[:3])
     return [f'{what} {shown}{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'] if keys else []
 
 
-def _misfits(own: dict[str, Tensor], state: dict[str, Tensor], classifier: Iterable[str]) -> list[str]:
+def misfits(own: dict[str, Tensor], state: dict[str, Tensor], classifier: Iterable[str] = ()) -> list[str]:
+    """What is missing, unknown (but for the layers ``classifier``) or of another shape in ``state``, a phrase each."""
     ours = tuple(f'{name}.' for name in classifier)
     missing = [k for k in own if k not in state and not k.endswith('num_batches_tracked')]
     unexpected = [k for k in state if k not in own and not (ours and k.startswith(ours))]
@@ -137,20 +148,20 @@ def load_pretrained(
         InputError: the file cannot be read, or keys are missing, unknown or of another shape.
     """
     path = Path(pretrained).expanduser()
-    state = _tensors(_read(path), path)
+    state = _of_backbone(read_state(path))
     if all(k.startswith('net.') for k in state):  # our backbones hold the bare network under this name
         state = {k.removeprefix('net.'): v for k, v in state.items()}
     own = net.state_dict()
     classifier = tuple(classifier)
-    misfits = _misfits(own, state, classifier)
-    if misfits and convert is not None:
+    faults = misfits(own, state, classifier)
+    if faults and convert is not None:
         with contextlib.suppress(Exception):  # it expects weights of its own family; what does not fit is told below
             converted = convert(dict(state), net)
-            if not _misfits(own, converted, classifier):
-                state, misfits = converted, []
-    if misfits:
+            if not misfits(own, converted, classifier):
+                state, faults = converted, []
+    if faults:
         raise InputError(
-            f'pretrained={str(path)!r} does not fit {type(net).__name__}: {"; ".join(misfits)}; '
+            f'pretrained={str(path)!r} does not fit {type(net).__name__}: {"; ".join(faults)}; '
             'check model, stem, in_channels and options against the network that was saved.'
         )
     net.load_state_dict({k: state[k] for k in own if k in state}, strict=False)

@@ -70,7 +70,10 @@ class AutoMix(PairPolicy):
         generator: when the block is trained: in each step (micro-batch) whose number is a multiple of ``every`` (1),
             unless skipped with probability ``skip`` (0; published runs of DeiT and Swin on ImageNet have 0.2), until
             the share ``until`` (1) of the run is done. Other steps cost no pass of the generator branch.
-            ``loss_weight`` (1) is the weight of its loss, above 0.
+            ``loss_weight`` (1) is the weight of its loss, above 0. ``pretrained`` (None): a checkpoint of an earlier
+            run, or what ``publish_model --branch generator`` wrote of it, whose block and teacher stay as they are.
+            Only the classifier learns then; the other entries and the teacher's decay do nothing. Network, ``stage``
+            and ``block`` must be those of that run, of which only shapes can be checked; the classes may be others.
 
     Raises:
         InputError: an argument is out of its range, or the network lacks what is asked for.
@@ -101,7 +104,9 @@ class AutoMix(PairPolicy):
         'kind': 'l1', 'weight': 0.1, 'margin': 0.1, 'per': 'batch', 'schedule': 'constant',
     }  # fmt: skip
     CLASSIFIER: ClassVar[dict[str, Any]] = {'clean': 1.0, 'mixed': 1.0, 'lam_margin': 0.08, 'mask_adjust': 0.0}
-    GENERATOR: ClassVar[dict[str, Any]] = {'every': 1, 'until': 1.0, 'skip': 0.0, 'loss_weight': 1.0}
+    GENERATOR: ClassVar[dict[str, Any]] = {
+        'every': 1, 'until': 1.0, 'skip': 0.0, 'loss_weight': 1.0, 'pretrained': None,
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -140,7 +145,8 @@ class AutoMix(PairPolicy):
         return {**defaults, **(given or {})}
 
     def _built(self, channels: int) -> MixBlock:
-        return self.BLOCK_TYPE(**{**self._block, 'channels': channels})
+        block = self.BLOCK_TYPE(**{**self._block, 'channels': channels})
+        return block if self.frozen_from is None else block.keep()
 
     def _check(self) -> None:
         if isinstance(self.stage, bool) or not isinstance(self.stage, int):
@@ -151,11 +157,22 @@ class AutoMix(PairPolicy):
                 raise InputError(
                     f'{type(self).__name__}({argument}=dict({key}={value!r})): expected a number {expected}.'
                 )
+        if not isinstance(self.frozen_from, str | None):
+            raise InputError(
+                f'{type(self).__name__}(generator=dict(pretrained={self.frozen_from!r})): expected the path of a '
+                'checkpoint, or None.'
+            )
+
+    @property
+    def frozen_from(self) -> str | None:
+        """The checkpoint of an earlier run whose block and teacher are kept."""
+        return self._generator['pretrained']
 
     @property
     def sometimes_unused(self) -> bool:
-        """Whether the block gets no gradient in some steps."""
-        return self._generator['every'] > 1 or self._generator['until'] < 1 or self._generator['skip'] > 0
+        """Whether the block gets no gradient in some steps, though it has some in others."""
+        every, until, skip = (self._generator[key] for key in ('every', 'until', 'skip'))
+        return self.frozen_from is None and (every > 1 or until < 1 or skip > 0)
 
     def bind(self, network: Network) -> None:
         """Build the block for the features of ``stage``; one that is there for an equal network is kept.
@@ -219,6 +236,8 @@ class AutoMix(PairPolicy):
 
     def _trained(self, ctx: Context) -> bool:
         """Whether the block is trained in this step; the same on all ranks."""
+        if self.frozen_from is not None:
+            return False
         every, until, skip = (self._generator[key] for key in ('every', 'until', 'skip'))
         skipped = skip > 0 and float(torch.rand(1, generator=ctx.shared_rng)) < skip
         return not skipped and ctx.step % every == 0 and (until == 1 or ctx.progress < until)

@@ -84,7 +84,7 @@ class MixBlock(nn.Module):
         self.modes = [str(mode) for mode in (upsample if isinstance(upsample, list | tuple) else [upsample])]
         for mode in self.modes or ['nothing']:
             _one_of('upsample', mode, UPSAMPLINGS)
-        self.channels = channels
+        self.channels, self.kept = channels, False
         self.embedding, self.remap, self.joint = embedding, remap, joint
         hidden, seen = max(channels // 2, 1), (channels + (embedding == 'concat')) * (2 if joint else 1)
         self.query = projection(seen, hidden, norm)
@@ -95,6 +95,15 @@ class MixBlock(nn.Module):
         else:
             between = (nn.BatchNorm2d(hidden), nn.ELU(), nn.Dropout(dropout))
             self.value = nn.Sequential(_conv(valued, hidden), *between, _conv(hidden, 1))
+
+    def keep(self) -> MixBlock:
+        """Stay as it is: no gradient, and eval mode whatever the mode of the policy."""
+        self.kept = True
+        return self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> MixBlock:
+        """Set the mode, unless it is kept."""
+        return super().train(mode and not self.kept)
 
     @staticmethod
     def channels_of(state: Mapping[str, Tensor], prefix: str, options: Mapping[str, Any]) -> int | None:

@@ -37,9 +37,10 @@ class SAMix(AutoMix):
     Published settings: CIFAR-100 as by default; Tiny-ImageNet ``block=dict(remap=-1)``; at 224 pixels
     ``block=dict(remap=-1, dropout=0.1)`` and ``mask_loss=dict(schedule='cosine')``; for CIFAR-10 none were published.
 
-    SAMix-P, the weights of block and teacher of an earlier run, kept as they are: ``generator=dict(until=0)``, the
-    model's ``teacher=dict(decay=1)``, and ``load_from`` a file with only those entries of the earlier checkpoint's
-    ``state_dict`` whose names begin with ``policy.`` or ``teacher.``; a whole checkpoint would load the student too.
+    SAMix-P is ``generator=dict(pretrained=FILE)`` with the checkpoint of an earlier run: its block and teacher make the
+    masks and are kept as they are, see :class:`AutoMix`. The block is in eval mode then, so that a mask depends on its
+    two images only; whether that is so in the paper was not checked. The teacher normalises as ``model.teacher.bn``
+    says, which should be what the earlier run had.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -26,7 +27,7 @@ class CutMix(MaskPolicy):
         pairing: 'derangement' (no image is cut into itself), 'permutation' (the authors' code) or 'flip'.
         minmax: (least, most) side of the box as a share of the image's, from 0 to 1, as ``cutmix_minmax`` of timm:
             height and width are drawn each, the box lies in the image, and alpha is not used; None: the box follows
-            lam. Unlike in timm the greatest side and the last place can be drawn, else no box reached the last row.
+            lam. Unlike in timm the greatest side can be drawn.
     """
 
     paper = 'https://arxiv.org/abs/1905.04899'
@@ -36,7 +37,7 @@ class CutMix(MaskPolicy):
         alpha: float = 1.0,
         per: str = 'batch',
         pairing: str = 'derangement',
-        minmax: tuple[float, float] | None = None,
+        minmax: Sequence[float] | None = None,
     ) -> None:
         super().__init__(alpha, per, pairing)
         if minmax is not None and not _is_range(minmax):

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from openmixup.engine.checkpoint import load_weights, write_checkpoint
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.policies import AutoMix, Batch, Context, Mixture, Network, SAMix
@@ -129,41 +128,6 @@ def test_eta_changes_what_the_block_learns():
         directions.append(gradient / gradient.norm())
     for one, two in ((0, 1), (1, 2), (0, 2)):
         assert float(directions[one] @ directions[two]) < 0.9999
-
-
-def test_block_and_teacher_of_an_earlier_run_can_be_loaded_and_stay_as_they_are(tmp_path):
-    """SAMix-P. The student begins anew."""
-
-    def built(seed, generator, decay):
-        torch.manual_seed(seed)
-        return MixClassifier(
-            {'type': 'CifarResNet', 'depth': 8, 'width': 8}, {'type': 'LinearHead', 'num_classes': 5},
-            SAMix(generator=generator), teacher={'decay': decay, 'bn': 'batch'},
-        ).train()  # fmt: skip
-
-    earlier = built(0, None, 0.9).state_dict()
-    kept = {name: value for name, value in earlier.items() if name.startswith(('policy.', 'teacher.'))}
-    write_checkpoint({'state_dict': kept}, tmp_path / 'generator.pth')
-    learner = built(1, {'until': 0.0}, 1.0)
-    load_weights(learner, tmp_path / 'generator.pth', strict=False)
-    optimizer = torch.optim.SGD([p for p in learner.parameters() if p.requires_grad], 0.1, 0.9, weight_decay=0.1)
-    before = {name: value.clone() for name, value in learner.state_dict().items()}
-    for _ in range(2):
-        optimizer.zero_grad()
-        terms = learner.loss(noise(6, 3, 16, 16), torch.tensor([0, 1, 2, 3, 4, 0]))
-        learner.parse_losses(terms)[0].backward()
-        optimizer.step()
-        learner.update_teacher()
-    now = learner.state_dict()
-    # counters go on, and so do the running statistics of the block's BatchNorm, which nothing reads in training
-    moving = ('num_batches', 'mix_block.value.1.running_')
-    frozen = [name for name in kept if not any(part in name for part in moving)]
-    assert all(torch.equal(now[name], kept[name]) for name in frozen)
-    assert any(name.startswith('policy.') for name in frozen)
-    weights = [name for name in now if name.startswith('student.') and name.endswith('conv1.0.weight')]
-    assert weights
-    assert all(not torch.equal(before[name], earlier[name]) for name in weights)
-    assert all(not torch.equal(now[name], before[name]) for name in weights)
 
 
 def test_defaults():

@@ -1,0 +1,102 @@
+"""The generator of an earlier run, kept as it is: learned parts of a policy, and the teacher that they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import Tensor
+
+from openmixup.errors import InputError
+from openmixup.models.backbones.pretrained import misfits, read_state
+from openmixup.models.student import Student
+from openmixup.models.teacher import Teacher
+from openmixup.policies import MixPolicy
+
+__all__ = ['load_generator', 'settle_teacher']
+
+TEACHER = 'teacher.network.'
+
+
+def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
+    """Load what ``policy``, or policies in it, ask for by ``frozen_from``, and keep the teacher from then on.
+
+    Args:
+        policy: of the learner, bound to its network. Where none asks for a file, nothing is done.
+        teacher: of the learner. Its backbone must fit the file; a head of another number of classes stays as it is,
+            untrained, since no mask depends on it.
+
+    Raises:
+        InputError: the file cannot be read, has no such weights, or others than these policies and this teacher have.
+    """
+    parts = [part for part in policy.modules() if isinstance(part, MixPolicy) and part.frozen_from is not None]
+    files = sorted({str(part.frozen_from) for part in parts})
+    if not files:
+        return
+    if len(files) > 1 or teacher is None:
+        found = 'the model has none' if teacher is None else f'they name {" and ".join(files)}'
+        raise InputError(f'policies with a pretrained generator share one teacher, but {found}: give one file.')
+    path = Path(files[0]).expanduser()
+    state = read_state(path)
+    for part in parts:
+        learned = _learned(part, state, path)
+        _check(type(part).__name__, part.state_dict(), learned, path)
+        part.load_state_dict(learned)
+    inner = {name.removeprefix(TEACHER): value for name, value in state.items() if name.startswith(TEACHER)}
+    if not inner:
+        raise InputError(
+            f'pretrained={str(path)!r} has no weights of a momentum teacher: give a checkpoint of a run with one, or '
+            'what publish_model --branch generator wrote of it.'
+        )
+    _load_teacher(teacher.network, inner, path)
+    teacher.frozen = True
+
+
+def settle_teacher(learner: Any, loaded: Iterable[str]) -> None:
+    """What a teacher needs once a learner began from weights of a file, of which ``loaded`` names those taken.
+
+    Without any for it, it begins like the student. Where it is frozen, the file was for the student, and it and the
+    learned parts get their own weights back.
+    """
+    teacher: Teacher | None = getattr(learner, 'teacher', None)
+    if teacher is not None and teacher.frozen:
+        load_generator(learner.policy, teacher)
+    elif teacher is not None and not any(name.startswith(TEACHER) for name in loaded):
+        teacher.network.load_state_dict(learner.student.state_dict())
+
+
+def _learned(part: MixPolicy, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The weights in the file of a policy like ``part``, which may have stood elsewhere among other policies."""
+    first, name = next(iter(part.state_dict())), type(part).__name__
+    places = [key.removesuffix(first) for key in state if key.startswith('policy.') and key.endswith(f'.{first}')]
+    if len(places) != 1:
+        found = f'learned parts of {len(places)} policies' if places else 'no learned parts of a policy'
+        raise InputError(
+            f'pretrained={str(path)!r} has {found} that {name} could take: use a checkpoint of {name} alone.'
+        )
+    return {key.removeprefix(places[0]): value for key, value in state.items() if key.startswith(places[0])}
+
+
+def _load_teacher(network: Student, state: Mapping[str, Tensor], path: Path) -> None:
+    own = network.state_dict()
+    _check('the teacher', _below('backbone.', own), _below('backbone.', state), path)
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+    left = sorted({name.split('.')[1] for name in own if name not in fitting})
+    if left:
+        print_log(f'{path}: the teacher keeps its heads {", ".join(left)}, which the file does not fit', 'current')
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _check(what: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    found = misfits(dict(own), dict(state))
+    if found:
+        raise InputError(
+            f'pretrained={str(path)!r} does not fit {what}: {"; ".join(found)}; use the backbone and the policy of '
+            'that run.'
+        )

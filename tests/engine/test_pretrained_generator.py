@@ -1,0 +1,109 @@
+"""A run whose generator is that of an earlier run, through the whole engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from openmixup import init_model
+from openmixup.cli.publish_model import main as publish_model
+from openmixup.cli.test import main as evaluate
+from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.engine.loops import TrainLoop
+from openmixup.engine.published import publish
+from openmixup.errors import InputError
+
+SAMIX = """
+_base_ = './base.py'
+model = dict(_delete_=True, type='MixClassifier', backbone=dict(type='CifarResNet', depth=8, width=4, in_channels=1),
+    head=dict(type='LinearHead', num_classes=None), policy=dict(type='SAMix'),
+    teacher=dict(decay=0.9, end=0.99, hold=0.1, bn='batch'))
+optim_wrapper = dict(policy=dict(lr=0.1, momentum=0.0))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=3, eta_min=0.02, by_epoch=True, part='network'),
+                   dict(type='CosineAnnealingLR', T_max=3, eta_min=0.001, by_epoch=True, part='policy')]
+"""
+
+
+@pytest.fixture
+def earlier(config_file: Path, train) -> Path:
+    """The checkpoint of an earlier run; ``train`` and ``config_file`` have its config."""
+    config_file.with_name('base.py').write_text(config_file.read_text())
+    config_file.write_text(SAMIX)
+    return train('earlier', 'train_cfg.max_epochs=1') / 'epoch_1.pth'
+
+
+def option(path: Path) -> str:
+    """The one line that makes SAMix-P of SAMix."""
+    return f"model.policy.generator={{'pretrained': '{path}'}}"
+
+
+def tensors(path: Path, *parts: str) -> dict[str, torch.Tensor]:
+    found = read_checkpoint(path)['state_dict']
+    return {name: value for name, value in found.items() if not parts or name.startswith(parts)}
+
+
+def equal(one, other) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_line_keeps_the_generator_and_a_continued_run_is_the_same(earlier, train, monkeypatch):
+    options = (option(earlier), 'train_cfg.max_epochs=2', 'default_hooks.checkpoint.by_epoch=False')
+    last = train('whole', *options, 'randomness.seed=5') / 'iter_10.pth'
+    assert equal(tensors(last, 'policy.', 'teacher.'), tensors(earlier, 'policy.', 'teacher.'))
+    assert not equal(tensors(last, 'student.'), tensors(earlier, 'student.'))
+    parts = [group.get('part') for group in read_checkpoint(last)['optimizer']['param_groups']]
+    assert set(parts) == {'network'}
+
+    plain = TrainLoop.step
+    monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 7 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train('cut', *options, 'randomness.seed=5')
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    resumed = train('cut', *options, 'randomness.seed=5', argv=('--resume',)) / 'iter_10.pth'
+    assert equal(tensors(resumed), tensors(last))
+
+
+def test_weights_to_start_from_are_for_the_student_only(earlier, train):
+    other = train('other', 'train_cfg.max_epochs=1', 'randomness.seed=7') / 'epoch_1.pth'
+    for name, weights in (('whole', other), ('student', publish(other, other.parent))):
+        options = (option(earlier), 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.lr=0.0')
+        last = train(name, *options, argv=('--load-from', str(weights))) / 'epoch_1.pth'
+        assert equal(tensors(last, 'policy.', 'teacher.'), tensors(earlier, 'policy.', 'teacher.'))
+        mine, theirs = (
+            {key: value for key, value in tensors(path, 'student.').items() if value.ndim > 1} for path in (last, other)
+        )
+        assert equal(mine, theirs)
+
+
+def test_a_published_generator_stands_for_the_checkpoint_and_is_not_needed_later(earlier, train, config_file, capsys):
+    assert publish_model([str(earlier), str(earlier.parent / 'block'), '--branch', 'generator']) == 0
+    (file,) = earlier.parent.glob('block-*.safetensors')
+    kept = tensors(earlier, 'policy.', 'teacher.network.')
+    assert equal(tensors(file), kept)
+    runs = [train(path.stem, option(path), 'train_cfg.max_epochs=1') / 'epoch_1.pth' for path in (earlier, file)]
+    assert equal(tensors(runs[0]), tensors(runs[1]))
+    file.unlink()
+    assert evaluate([str(config_file), str(runs[1]), '--work-dir', str(earlier.parent / 'test'), '--cfg-options',
+                     option(file)]) == 0  # fmt: skip
+    config = next(runs[1].parent.glob('*.py'))
+    assert 'pretrained' in config.read_text()
+    assert init_model(config, runs[1], 'cpu').learner.teacher is not None
+    with pytest.raises(InputError, match='is not a file'):
+        train('again', option(file), 'train_cfg.max_epochs=1')
+
+
+def test_only_a_run_with_learned_parts_has_a_generator_to_publish(config_file, train):
+    work = train('plain', 'train_cfg.max_epochs=1')  # with a teacher, and a policy that learns nothing
+    with pytest.raises(InputError, match=r'has no weights of a generator: use --branch student'):
+        publish(work / 'epoch_1.pth', work, 'generator')
+
+
+@pytest.mark.slow
+def test_two_processes_need_not_look_for_unused_parameters(earlier, config_file, tmp_path, launch):
+    done = launch(config_file, tmp_path / 'two', '--cfg-options', option(earlier), 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = tmp_path / 'two/epoch_1.pth'
+    assert equal(tensors(last, 'policy.', 'teacher.'), tensors(earlier, 'policy.', 'teacher.'))
+    assert not equal(tensors(last, 'student.'), tensors(earlier, 'student.'))
