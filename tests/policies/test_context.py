@@ -1,7 +1,7 @@
 import torch
 
 from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice
-from openmixup.randomness import derive_seed, keyed_generator
+from openmixup.randomness import derive_seed, draw_seed, generator_on, keyed_generator
 
 
 def numbers(generator):
@@ -60,4 +60,16 @@ def test_far_apart_keys_have_their_own_seeds():
     assert derive_seed(0, 'mix', 1, 2) == derive_seed(0, 'mix', 1, 2) < 2**63
     before = torch.get_rng_state()
     keyed_generator(1, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_generator_of_a_device_is_seeded_by_one_of_the_cpu():
+    before, rng = torch.get_rng_state(), keyed_generator(0)
+    first, second = draw_seed(rng), draw_seed(rng)
+    assert first != second
+    assert first == draw_seed(keyed_generator(0)) < 2**63
+    cpu = torch.device('cpu')
+    assert numbers(generator_on(cpu, first)) == numbers(generator_on(cpu, first)) != numbers(generator_on(cpu, second))
+    nowhere = torch.empty(3, device='meta')
+    assert nowhere.normal_(generator=generator_on(nowhere.device, first)).is_meta
     assert torch.equal(torch.get_rng_state(), before)

@@ -42,20 +42,21 @@ class ManifoldMix(Mixup):
         self, alpha: float = 2.0, layers: tuple[int, int] = (0, 3), per: str = 'batch', pairing: str = 'permutation'
     ) -> None:
         super().__init__(alpha, per, pairing)
+        name = type(self).__name__
         whole = isinstance(layers, tuple | list) and all(type(layer) is int for layer in layers)
         if not whole or len(layers) != 2 or not 0 <= layers[0] < layers[1]:
             raise InputError(
-                f'ManifoldMix(layers={layers!r}): expected two whole numbers (first, end) with 0 <= first < end.'
+                f'{name}(layers={layers!r}): expected two whole numbers (first, end) with 0 <= first < end.'
             )
         self.layers = layers
 
     def bind(self, network: Network) -> None:
         """Check that the network has the stages."""
-        count, last = len(network.stages), self.layers[1] - 1
+        count, last, name = len(network.stages), self.layers[1] - 1, type(self).__name__
         if last > count:
             raise InputError(
-                f'ManifoldMix(layers={self.layers!r}) draws layers up to {last}, but {network.name} has {count} hidden '
-                f'stages ({", ".join(network.stages) or "none"}): end the range at {count + 1} at most.'
+                f'{name}(layers={self.layers!r}) draws layers up to {last}, but {network.name} has {count} '
+                f'hidden stages ({", ".join(network.stages) or "none"}): end the range at {count + 1} at most.'
             )
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
