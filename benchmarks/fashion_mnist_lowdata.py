@@ -34,5 +34,11 @@ policies = dict(
     lumix=dict(type='LUMix'),
     sumix=dict(type='SUMix'),
     randomchoice=dict(type='RandomChoice'),
+    mixedexample=dict(type='MixedExample'),
+    randomerasing=dict(type='RandomErasing'),
+    keepaugment=dict(type='KeepAugment'),
+    noisyfeaturemixup=dict(type='NoisyFeatureMixup'),
+    comixup=dict(type='CoMixup', alpha=2.0),
+    augmix=dict(type='AugMix'),
 )
 seeds = (0, 1, 2)

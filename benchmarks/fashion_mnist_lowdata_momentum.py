@@ -7,5 +7,6 @@ policies = dict(
     automix=dict(type='AutoMix', alpha=2.0),
     samix=dict(type='SAMix', alpha=2.0),
     adautomix=dict(type='AdAutoMix', alpha=1.0),
+    supermix=dict(type='SuperMix'),
 )
 seeds = (0, 1, 2)

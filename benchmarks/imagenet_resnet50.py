@@ -21,6 +21,7 @@ policies = {
     'gridmix': dict(type='GridMix', alpha=0.2),
     'resizemix': dict(type='ResizeMix', alpha=1.0),
     'saliencygrafting': dict(type='SaliencyGrafting', alpha=1.0),
+    'comixup': dict(type='CoMixup', alpha=2.0),
 }
 seeds = (0,)
 published = {
@@ -36,4 +37,5 @@ published = {
     'gridmix': (77.04, _PAGE),
     'resizemix': (77.42, _PAGE),
     'saliencygrafting': (77.74, _AUTHORS),
+    'comixup': (77.60, _AUTHORS),
 }

@@ -25,6 +25,7 @@ policies = dict(
     smoothmix=dict(type='SmoothMix'),
     resizemix=dict(type='ResizeMix', alpha=1.0),
     saliencygrafting=dict(type='SaliencyGrafting', alpha=1.0),
+    comixup=dict(type='CoMixup', alpha=2.0),
 )
 seeds = (0, 1, 2)
 published = dict(
@@ -40,4 +41,5 @@ published = dict(
     smoothmix=(66.65, _EXCHANGED),
     resizemix=(63.74, _PAGE),
     saliencygrafting=(64.84, _AUTHORS),
+    comixup=(65.92, _AUTHORS),
 )
