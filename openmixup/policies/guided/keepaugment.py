@@ -114,18 +114,18 @@ class KeepAugment(WrapPolicy):
     @torch.no_grad()
     def squares(self, batch: Batch, ctx: Context) -> Tensor:
         """(N, 1, H, W) of the type of the images: 1 in the square that is cut or pasted."""
-        size, (height, width) = len(batch), batch.images.shape[-2:]
+        size, (height, width), importance = len(batch), batch.images.shape[-2:], self.importance(batch, ctx)
         low, high = to_device(batch.images.device, *self.candidates(size, (height, width), ctx.rng))
         at = torch.arange(max(height, width), device=batch.images.device)
         inside = ((at >= low) & (at < high)).float()  # (N, CANDIDATES, 2, longer side)
         with arithmetic(batch.images.device):
-            along = inside[:, :, 0, :height] @ self.importance(batch, ctx)
+            along = inside[:, :, 0, :height] @ importance
             chosen = self.first((along * inside[:, :, 1, :width]).sum(2))
         lines = inside.gather(1, chosen.view(size, 1, 1, 1).expand(-1, -1, 2, len(at))).to(batch.images.dtype)
         return lines[:, :, 0, :height, None] * lines[:, :, 1, None, :width]
 
     def candidates(self, count: int, size: tuple[int, int], rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(count, CANDIDATES, 2, 1) int64 each on the CPU: first row and column, which may lie outside, and first behind."""
+        """(count, CANDIDATES, 2, 1) int64 each on the CPU: first row and column, maybe outside, and first behind."""
         cutout = self.policy if self.mode == 'cut' and isinstance(self.policy, Cutout) else None
         share = cutout.length if cutout else self.length
         side, limit = max(round(share * min(size)), 1), torch.tensor(size)
