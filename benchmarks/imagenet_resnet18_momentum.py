@@ -17,7 +17,9 @@ policies = {
         mask_loss=dict(schedule='cosine'),
         generator=dict(loss='plain'),
     ),
-    'adautomix': dict(type='AdAutoMix', alpha=1.0),
+    'adautomix': dict(
+        type='AdAutoMix', alpha=1.0, k=2, block=dict(embedding='concat', norm=True), generator=dict(beta=0.1)
+    ),
 }
 seeds = (0,)
 published = {

@@ -18,8 +18,10 @@ policies = {
         mask_loss=dict(schedule='cosine'),
         generator=dict(loss='plain'),
     ),
-    'adautomix': dict(type='AdAutoMix', alpha=1.0),
-    'supermix': dict(type='SuperMix'),
+    'adautomix': dict(
+        type='AdAutoMix', alpha=1.0, k=2, block=dict(embedding='concat', norm=True), generator=dict(beta=0.1)
+    ),
+    'supermix': dict(type='SuperMix', grid=16, sigma=2.0),
 }
 seeds = (0,)
 published = {

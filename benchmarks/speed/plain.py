@@ -1,8 +1,8 @@
 """The arithmetic of mixing methods as the plainest tensor code: the measure of what our interface costs.
 
-Each function takes a batch (N, C, H, W) and gives the mixed batch, the partners and the share of the own image, of one
-lam a batch. No label honesty on any device, no checks, no choice of pairing, no masks to show: only what must be
-computed.
+Each function takes a batch (N, C, H, W) and gives the mixed batch, the partners and the weight of all that is not
+theirs, of one lam a batch. No label honesty on any device, no checks, no choice of pairing, no masks to show: only what
+must be computed.
 """
 
 from __future__ import annotations
@@ -130,14 +130,15 @@ def ricap(images: Tensor) -> Mixed:
     """Crops of four images around a point."""
     height, width = images.shape[-2:]
     row, column = round(random.betavariate(0.3, 0.3) * height), round(random.betavariate(0.3, 0.3) * width)
-    mixed = torch.empty_like(images)
+    mixed, partners = torch.empty_like(images), [torch.randperm(len(images)) for _ in range(4)]
+    order = iter(partners)
     for down in (slice(0, row), slice(row, height)):
         for across in (slice(0, column), slice(column, width)):
             sides = down.stop - down.start, across.stop - across.start
             top, left = random.randint(0, height - sides[0]), random.randint(0, width - sides[1])
             crop = images[:, :, top : top + sides[0], left : left + sides[1]]
-            mixed[:, :, down, across] = crop.index_select(0, torch.randperm(len(images)))
-    return mixed, torch.randperm(len(images)), row * column / (height * width)
+            mixed[:, :, down, across] = crop.index_select(0, next(order))
+    return mixed, partners[3], 1 - (height - row) * (width - column) / (height * width)
 
 
 def samplepairing(images: Tensor) -> Mixed:

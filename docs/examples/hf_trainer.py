@@ -17,7 +17,7 @@ from openmixup.policies import CutMix
 
 
 class Digits(Dataset):
-    """Real handwritten digits, (1, 32, 32) each: 1,000 to train with and 797 of other writers."""
+    """Real handwritten digits, (1, 32, 32) each: 1,000 to train with and 797 of mostly other writers."""
 
     def __init__(self, split):
         source, part = load_digits(), slice(1000) if split == 'train' else slice(1000, None)
@@ -44,7 +44,7 @@ class MixTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, **options)
         view = self.policy.mix(inputs['pixel_values'], inputs['labels'])
         outputs = model(pixel_values=view.inputs)
-        target = view.mixture.soft(inputs['labels'], model.config.num_labels)
+        target = view.mixture.soft(inputs['labels'], self.model.config.num_labels)
         loss = cross_entropy(outputs.logits, target)
         return (loss, outputs) if return_outputs else loss
 

@@ -16,7 +16,7 @@ from openmixup.policies import RandomChoice
 
 
 def digits(split):
-    """Real handwritten digits, (1, 8, 8) each: 1,000 to train with and 797 of other writers."""
+    """Real handwritten digits, (1, 8, 8) each: 1,000 to train with and 797 of mostly other writers."""
     source, part = load_digits(), slice(1000) if split == 'train' else slice(1000, None)
     images = torch.tensor(source.images[part], dtype=torch.float32)[:, None] / 16
     return TensorDataset((images - 0.307) / 0.376, torch.tensor(source.target[part]))

@@ -20,7 +20,7 @@ from openmixup.policies.adapters import TimmMixup
 
 
 def digits(split):
-    """Real handwritten digits, (1, 32, 32) each: 1,000 to train with and 797 of other writers."""
+    """Real handwritten digits, (1, 32, 32) each: 1,000 to train with and 797 of mostly other writers."""
     source, part = load_digits(), slice(1000) if split == 'train' else slice(1000, None)
     images = torch.tensor(source.images[part], dtype=torch.float32)[:, None] / 16
     images = interpolate(images, size=(32, 32), mode='bilinear')

@@ -17,7 +17,7 @@ _TRAIN = 1000
 
 @DATASETS.register_module()
 class Digits(InMemoryDataset):
-    """8x8 grey digits: the first 1,000 images for training, the last 797 (other writers) for the test.
+    """8x8 grey digits: the first 1,000 images for training, the last 797 (mostly of other writers) for the test.
 
     The values 0..16 of the source are scaled to 0..255.
 

@@ -152,6 +152,10 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
     state = content.get('state_dict', content)
     state = {key: value for key, value in state.items() if isinstance(key, str)} if isinstance(state, dict) else {}
     own = learner.state_dict()
+    if isinstance(meta := content.get('meta'), dict) and meta.get('branch') == 'generator':
+        raise InputError(
+            f'{path} is the generator of a run, not a network: give it to a policy as generator=dict(pretrained=...).'
+        )
     if Path(path).suffix == '.safetensors':  # neither the teacher nor what a policy has learned
         own = {key: value for key, value in own.items() if key.startswith('student.')}
     fitting = {

@@ -28,7 +28,12 @@ class Difference(NamedTuple):
     @property
     def harmless(self) -> bool:
         """Whether the weights are the same with both."""
-        return self.key.startswith(HARMLESS)
+        return self.key.startswith(HARMLESS) or self.moved_generator
+
+    @property
+    def moved_generator(self) -> bool:
+        """Whether only the file of a kept generator is another one, of which the checkpoint has the weights."""
+        return self.key.endswith('generator.pretrained') and self.old is not None and self.new is not None
 
     def __str__(self) -> str:
         return f'{printable(self.key, 100)}: {printable(repr(self.old), 100)} -> {printable(repr(self.new), 100)}'
@@ -52,6 +57,7 @@ def judge(path: Any, found: list[Difference], inexact: bool) -> tuple[list[str],
     """
     breaking = [item for item in found if not item.harmless]
     told = ', '.join(map(str, found[:SHOWN])) + (f' and {len(found) - SHOWN} more' if len(found) > SHOWN else '')
+    kept = '; the generator stays that of the checkpoint' if any(item.moved_generator for item in found) else ''
     if breaking and not inexact:
         shown = ', '.join(map(str, breaking[:SHOWN]))
         more = f' and {len(breaking) - SHOWN} more' if len(breaking) > SHOWN else ''
@@ -61,8 +67,9 @@ def judge(path: Any, found: list[Difference], inexact: bool) -> tuple[list[str],
             'undisturbed run.'
         )
     if breaking:
-        return [str(item) for item in breaking], f'inexact: the run goes on with another config ({told})'
-    return [], f'the run goes on with another evaluation ({told})' if found else ''
+        return [str(item) for item in breaking], f'inexact: the run goes on with another config ({told}){kept}'
+    alike = 'another evaluation' if not kept else 'the same training'
+    return [], f'the run goes on with {alike} ({told}){kept}' if found else ''
 
 
 def fresh_options(runner: Any) -> list[dict[str, Any]]:

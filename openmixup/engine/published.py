@@ -75,7 +75,7 @@ def publish(checkpoint: str | Path, out: str | Path, branch: str = 'student') ->
     weights = _network(content, branch, source)
     meta = content['meta']
     texts = {'openmixup': str(meta.get('openmixup', '')), 'classes': json.dumps(classes)}
-    texts |= {'image_shape': json.dumps(shape), 'branch': meta.get('branch', branch)}
+    texts |= {'image_shape': json.dumps(shape), 'branch': branch if branch == 'teacher' else meta.get('branch', branch)}
     architecture = _architecture(content)
     if architecture:
         texts['architecture'] = json.dumps(architecture, sort_keys=True)

@@ -33,7 +33,7 @@ from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.engine.screen import shorten
 from openmixup.errors import InputError
-from openmixup.models.generator import settle_teacher
+from openmixup.models.generator import begin_from
 from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
@@ -297,5 +297,4 @@ class Runner(MMEngineRunner):
             strict: every weight must be there and fit; False: what fits is taken, the rest is named in the log.
         """
         learner = learner_of(self)
-        loaded = load_weights(learner, path, strict=strict, log=self.logger.info)
-        settle_teacher(learner, loaded)
+        begin_from(learner, lambda: load_weights(learner, path, strict=strict, log=self.logger.info))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from openmixup.models.student import Student
 from openmixup.models.teacher import Teacher
 from openmixup.policies import MixPolicy
 
-__all__ = ['load_generator', 'settle_teacher']
+__all__ = ['begin_from', 'load_generator']
 
 TEACHER = 'teacher.network.'
 
@@ -26,50 +27,76 @@ def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
     Args:
         policy: of the learner, bound to its network. Where none asks for a file, nothing is done.
         teacher: of the learner. Its backbone must fit the file; a head of another number of classes stays as it is,
-            untrained, since no mask depends on it.
+            untrained, since no mask depends on it, unless another policy reads what it says.
 
     Raises:
         InputError: the file cannot be read, has no such weights, or others than these policies and this teacher have.
     """
     parts = [part for part in policy.modules() if isinstance(part, MixPolicy) and part.frozen_from is not None]
-    files = sorted({str(part.frozen_from) for part in parts})
+    files = sorted({str(Path(str(part.frozen_from)).expanduser().resolve()) for part in parts})
     if not files:
         return
     if len(files) > 1 or teacher is None:
         found = 'the model has none' if teacher is None else f'they name {" and ".join(files)}'
         raise InputError(f'policies with a pretrained generator share one teacher, but {found}: give one file.')
-    path = Path(files[0]).expanduser()
+    path = Path(str(parts[0].frozen_from)).expanduser()
     state = read_state(path)
     for part in parts:
         learned = _learned(part, state, path)
         _check(type(part).__name__, part.state_dict(), learned, path)
         part.load_state_dict(learned)
+        part.requires_grad_(False)
     inner = {name.removeprefix(TEACHER): value for name, value in state.items() if name.startswith(TEACHER)}
     if not inner:
         raise InputError(
             f'pretrained={str(path)!r} has no weights of a momentum teacher: give a checkpoint of a run with one, or '
             'what publish_model --branch generator wrote of it.'
         )
-    _load_teacher(teacher.network, inner, path)
+    left = _load_teacher(teacher.network, inner, path)
+    others = sorted({type(part).__name__ for part in policy.modules() if _looks_at_teacher(part)})
+    if left and others:
+        raise InputError(
+            f'pretrained={str(path)!r} does not fit the heads {", ".join(left)} of the teacher, which '
+            f'{", ".join(others)} would read: use a generator of as many classes, or leave these policies out.'
+        )
     teacher.frozen = True
 
 
-def settle_teacher(learner: Any, loaded: Iterable[str]) -> None:
-    """What a teacher needs once a learner began from weights of a file, of which ``loaded`` names those taken.
+def begin_from(learner: Any, load: Callable[[], Iterable[str]]) -> None:
+    """Let a learner begin from the weights of a file.
 
-    Without any for it, it begins like the student. Where it is frozen, the file was for the student, and it and the
-    learned parts get their own weights back.
+    A teacher for which it has none begins like the student. Where the teacher is frozen, the file is for the student
+    alone: teacher and policy keep their weights.
+
+    Args:
+        learner: whose weights they are.
+        load: loads them and gives their names.
     """
     teacher: Teacher | None = getattr(learner, 'teacher', None)
     if teacher is not None and teacher.frozen:
-        load_generator(learner.policy, teacher)
-    elif teacher is not None and not any(name.startswith(TEACHER) for name in loaded):
+        parts = teacher, learner.policy
+        kept = [copy.deepcopy(part.state_dict()) for part in parts]
+        load()
+        for part, own in zip(parts, kept, strict=True):
+            part.load_state_dict(own)
+        return
+    loaded = load()
+    if teacher is not None and not any(name.startswith(TEACHER) for name in loaded):
         teacher.network.load_state_dict(learner.student.state_dict())
+
+
+def _looks_at_teacher(part: Any) -> bool:
+    """Whether it is a policy that reads the momentum teacher for itself, with no generator of an earlier run."""
+    if not isinstance(part, MixPolicy) or part.frozen_from is not None or 'teacher' not in part.needs:
+        return False
+    return not any(isinstance(inner, MixPolicy) for inner in part.modules() if inner is not part)
 
 
 def _learned(part: MixPolicy, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The weights in the file of a policy like ``part``, which may have stood elsewhere among other policies."""
-    first, name = next(iter(part.state_dict())), type(part).__name__
+    first, name = next(iter(part.state_dict()), None), type(part).__name__
+    if first is None:  # nothing is learned: it takes the teacher alone
+        return {}
     places = [key.removesuffix(first) for key in state if key.startswith('policy.') and key.endswith(f'.{first}')]
     if len(places) != 1:
         found = f'learned parts of {len(places)} policies' if places else 'no learned parts of a policy'
@@ -79,7 +106,8 @@ def _learned(part: MixPolicy, state: Mapping[str, Tensor], path: Path) -> dict[s
     return {key.removeprefix(places[0]): value for key, value in state.items() if key.startswith(places[0])}
 
 
-def _load_teacher(network: Student, state: Mapping[str, Tensor], path: Path) -> None:
+def _load_teacher(network: Student, state: Mapping[str, Tensor], path: Path) -> list[str]:
+    """Names of the heads that the file does not fit."""
     own = network.state_dict()
     _check('the teacher', _below('backbone.', own), _below('backbone.', state), path)
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
@@ -87,6 +115,7 @@ def _load_teacher(network: Student, state: Mapping[str, Tensor], path: Path) -> 
     left = sorted({name.split('.')[1] for name in own if name not in fitting})
     if left:
         print_log(f'{path}: the teacher keeps its heads {", ".join(left)}, which the file does not fit', 'current')
+    return left
 
 
 def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,13 +86,21 @@ class TimmMixup:
             if not _is_number(value):
                 raise InputError(f'TimmMixup({name.lower()}_alpha={value!r}): expected a number, 0 for no {name}.')
         if mixup_alpha <= 0 and cutmix_alpha <= 0 and cutmix_minmax is None:
-            raise InputError('TimmMixup has nothing to do: give a mixup_alpha or a cutmix_alpha above 0.')
+            raise InputError(
+                'TimmMixup has nothing to do: give a mixup_alpha or a cutmix_alpha above 0, or a cutmix_minmax.'
+            )
         per = 'batch' if mode == 'batch' else 'sample'
         members: list[MixPolicy] = []
         if mixup_alpha > 0:
             members.append(Mixup(mixup_alpha, per, 'flip'))
         if cutmix_minmax is not None:
-            members.append(_MinMaxCutMix(1.0, per, 'flip', cutmix_minmax))
+            try:
+                members.append(_MinMaxCutMix(1.0, per, 'flip', cutmix_minmax))
+            except InputError as error:
+                raise InputError(
+                    f'TimmMixup(cutmix_minmax={cutmix_minmax!r}): expected (least, most) with 0 <= least <= most <= 1, '
+                    'as (0.2, 0.8), or None.'
+                ) from error
         elif cutmix_alpha > 0:
             members.append((CutMix if correct_lam else _UncorrectedCutMix)(cutmix_alpha, per, 'flip'))
         shares = [1 - switch_prob, switch_prob] if len(members) == 2 else [1.0]

@@ -13,7 +13,7 @@ from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network, library_stream
 from openmixup.policies.masks import Boxes, Outer, blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View, target_kind
-from openmixup.policies.pairing import PAIRINGS, partners
+from openmixup.policies.pairing import PAIRINGS, pair_index, pair_weights, partners
 from openmixup.policies.transfer import to_device
 
 __all__ = ['MaskPolicy', 'MixPolicy', 'PairPolicy']
@@ -283,18 +283,3 @@ class MaskPolicy(PairPolicy):
         else:
             mixed[:, :, down, across] = self.patch(batch, partner, boxes, ctx)
         return mixed
-
-
-def pair_index(partner: Tensor) -> Tensor:
-    """(N, 2) index of each sample and its partner (N,), on the CPU."""
-    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
-
-
-def pair_weights(own: Tensor, size: int) -> Tensor:
-    """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
-    if own.device.type == 'cpu' and own.shape[0] == 1:
-        share = own.item()
-        weight = torch.full((size, 2), 1 - share)
-        weight[:, 0] = share
-        return weight
-    return torch.stack([own, 1 - own], 1).float().expand(size, 2)

@@ -1,4 +1,4 @@
-"""Who is mixed with whom."""
+"""Who is mixed with whom, as indices and weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
 
-__all__ = ['PAIRINGS', 'derangement', 'flip', 'partners', 'permutation']
+__all__ = ['PAIRINGS', 'derangement', 'flip', 'pair_index', 'pair_weights', 'partners', 'permutation']
 
 
 def permutation(size: int, rng: torch.Generator) -> Tensor:
@@ -45,3 +45,18 @@ def partners(kind: str, size: int, rng: torch.Generator) -> Tensor:
             f'pairing={kind!r} is unknown{did_you_mean(kind, PAIRINGS)}: use one of {", ".join(PAIRINGS)}.'
         )
     return PAIRINGS[kind](size, rng)
+
+
+def pair_index(partner: Tensor) -> Tensor:
+    """(N, 2) index of each sample and its partner (N,), on the CPU."""
+    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
+
+
+def pair_weights(own: Tensor, size: int) -> Tensor:
+    """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
+    if own.device.type == 'cpu' and own.shape[0] == 1:
+        share = own.item()
+        weight = torch.full((size, 2), 1 - share)
+        weight[:, 0] = share
+        return weight
+    return torch.stack([own, 1 - own], 1).float().expand(size, 2)

@@ -92,6 +92,31 @@ def test_a_published_generator_stands_for_the_checkpoint_and_is_not_needed_later
     assert init_model(config, runs[1], 'cpu').learner.teacher is not None
     with pytest.raises(InputError, match='is not a file'):
         train('again', option(file), 'train_cfg.max_epochs=1')
+    with pytest.raises(InputError, match=r'is the generator of a run, .* generator=dict\(pretrained=...\)'):
+        train('student', 'train_cfg.max_epochs=1', argv=('--load-from', str(published(earlier))))
+
+
+def published(checkpoint: Path) -> Path:
+    return publish(checkpoint, checkpoint.parent / 'block', 'generator')
+
+
+def test_a_run_goes_on_with_its_own_generator_whatever_the_file(earlier, train, monkeypatch, capsys):
+    same = earlier.with_name('moved.pth')
+    same.write_bytes(earlier.read_bytes())
+    other = train('other', 'train_cfg.max_epochs=1', 'randomness.seed=9') / 'epoch_1.pth'
+    half = train('run', option(earlier), 'train_cfg.max_epochs=2') / 'epoch_2.pth'
+    for path in (same, other):
+        capsys.readouterr()
+        whole = train('run', option(path), 'train_cfg.max_epochs=2', argv=('--resume', str(half)))
+        assert 'the generator stays that of the checkpoint' in capsys.readouterr().out
+        last = whole / 'epoch_2.pth'
+        assert equal(tensors(last, 'policy.', 'teacher.'), tensors(earlier, 'policy.', 'teacher.'))
+
+
+def test_a_teacher_out_of_a_generator_is_a_network_like_any_other(earlier):
+    teacher = publish(published(earlier), earlier.parent / 'teacher', 'teacher')
+    assert read_checkpoint(teacher)['meta']['branch'] == 'teacher'
+    assert equal(tensors(teacher), tensors(publish(earlier, earlier.parent / 'direct', 'teacher')))
 
 
 def test_only_a_run_with_learned_parts_has_a_generator_to_publish(config_file, train):

@@ -1,5 +1,8 @@
 """A generator of an earlier run is taken from its file and stays as it is; only the classifier learns."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,8 +11,8 @@ from openmixup.engine.checkpoint import write_checkpoint
 from openmixup.engine.optim import GroupedOptimizer
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.models.generator import settle_teacher
-from openmixup.policies import AdAutoMix, AutoMix, Context, Mixup, RandomChoice, RegMixup, SAMix
+from openmixup.models.generator import begin_from
+from openmixup.policies import AdAutoMix, AutoMix, Context, Mixup, RandomChoice, RegMixup, SAMix, SuperMix
 from openmixup.testing import check_policy
 from openmixup.testing.devices import _Counter
 from openmixup.testing.stage import learner_of
@@ -159,10 +162,63 @@ def test_weights_to_start_from_are_for_the_student(file_of):
     kept = state(learner, 'policy.', 'teacher.')
     other = built(SAMix(), seed=2).state_dict()
     for taken in (other, {name: value for name, value in other.items() if name.startswith('student.')}):
-        learner.load_state_dict(taken, strict=False)
-        settle_teacher(learner, list(taken))
+        begin_from(learner, lambda taken=taken: (learner.load_state_dict(taken, strict=False), list(taken))[1])
         assert equal(state(learner, 'policy.', 'teacher.'), kept)
         assert equal(state(learner, 'student.'), {name: other[name] for name in state(learner, 'student.')})
+
+
+def test_of_other_classes_even_the_heads_of_the_teacher_are_kept(file_of):
+    learner = built(SAMix(generator={'pretrained': file_of(built(SAMix(), classes=7))}), seed=1)
+    kept = state(learner, 'teacher.')
+    other = built(SAMix(), seed=2).state_dict()
+    begin_from(learner, lambda: (learner.load_state_dict(other), list(other))[1])
+    assert equal(state(learner, 'teacher.'), kept)
+
+
+def test_what_is_taken_from_a_file_has_no_gradient_whatever_the_policy(file_of):
+    class Tinted(Mixup):
+        def __init__(self, frozen_from=None):
+            super().__init__()
+            self.tint, self._file = torch.nn.Parameter(torch.zeros(3, 1, 1)), frozen_from
+
+        @property
+        def frozen_from(self):
+            return self._file
+
+        def view(self, batch, partner, lam, ctx):
+            view = super().view(batch, partner, lam, ctx)
+            return replace(view, inputs=view.inputs + self.tint)
+
+    earlier = built(Tinted())
+    with torch.no_grad():
+        earlier.policy.tint += 0.5
+    path = file_of(earlier)
+    learner = built(Tinted(path), seed=1)
+    trained(learner)
+    assert equal(state(learner, 'policy.'), state(earlier, 'policy.'))
+
+    class Borrowed(Mixup):  # learns nothing, and looks at the teacher of an earlier run
+        frozen_from = path
+
+    assert equal(state(built(Borrowed(), seed=1), 'teacher.'), state(earlier, 'teacher.'))
+
+
+@pytest.mark.parametrize('other', [SuperMix, AutoMix])
+def test_a_teacher_whose_head_is_untrained_is_for_no_other_policy(other, file_of):
+    path = file_of(built(SAMix(), classes=7))
+    with pytest.raises(InputError, match=f'does not fit the heads .*main.* which {other.__name__} would read'):
+        built(RandomChoice([SAMix(generator={'pretrained': path}), other()]))
+    fitting = file_of(built(SAMix()), 'fitting.pth')
+    assert built(RandomChoice([SAMix(generator={'pretrained': fitting}), other()])).teacher.frozen
+
+
+def test_one_file_may_be_written_in_two_ways(file_of, tmp_path):
+    path = file_of(built(SAMix()))
+    (tmp_path / 'below').mkdir()
+    both = [tmp_path / 'earlier.pth', str(tmp_path / 'below' / '..' / 'earlier.pth')]
+    learner = built(RandomChoice([SAMix(generator={'pretrained': each}) for each in both]))
+    assert Path(path) == both[0]
+    assert learner.teacher.frozen
 
 
 def without(*parts):
@@ -201,6 +257,8 @@ def test_other_mistakes_are_told_too(file_of, tmp_path):
         built(AutoMix(generator={'pretrained': str(tmp_path / 'text.pth')}))
     with pytest.raises(InputError, match=r'AutoMix\(generator=dict\(pretrained=True\)\): expected the path'):
         AutoMix(generator={'pretrained': True})
+    with pytest.raises(InputError, match=r"AutoMix\(generator=dict\(pretrained=''\)\): expected the path"):
+        AutoMix(generator={'pretrained': ''})
     first, second = (file_of(built(SAMix(), seed=seed), f'{seed}.pth') for seed in (0, 1))
     both = [SAMix(generator={'pretrained': path}) for path in (first, second)]
     with pytest.raises(InputError, match=r'share one teacher, but they name .*0.pth and .*1.pth: give one file'):

@@ -23,8 +23,8 @@ from openmixup.policies import (
     TransMix,
     View,
 )
-from openmixup.policies.base import pair_index, pair_weights
 from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.transfer import to_device
 from openmixup.testing import CHECKS, PolicyCheckError, check_policy
 

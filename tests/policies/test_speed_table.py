@@ -15,7 +15,6 @@ from openmixup.registry import POLICIES
 
 SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'speed' / 'policies.py'
 PLAIN = runpy.run_path(str(SCRIPT.with_name('plain.py')))['PLAIN']
-MEASURED = 'Mixup()', 'CutMix()', 'FMix()', 'GridMix()', 'SmoothMix()', 'GMix()', 'HMix()', 'VHMixup()'
 IMAGES, LABELS = torch.randn(6, 3, 14, 20, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 
 
@@ -35,17 +34,26 @@ def test_the_table_has_all_candidates():
 
 
 @pytest.mark.parametrize('name', sorted(PLAIN))
-def test_the_plain_code_does_what_the_policy_does(name):
-    """Of constant images, so that a pixel says how much of it is the own one."""
-    images = torch.zeros(2, 3, 32, 32)
-    images[1] = 1
+def test_the_plain_code_mixes_by_the_weights_that_it_tells(name):
+    """Of images of one value each, so that a mean says how much of which image there is."""
+    images = torch.tensor([0.0, 1.0, 10.0])[:, None, None, None].expand(-1, 3, 32, 32).contiguous()
     torch.manual_seed(0)
     random.seed(0)
-    for _ in range(20):
+    changed = 0
+    for _ in range(30):
         mixed, partner, own = PLAIN[name](images)
-        assert 0 <= mixed.min() <= mixed.max() <= 1
-        if name in MEASURED and partner.tolist() == [1, 0]:
-            assert 1 - mixed[0].mean().item() == pytest.approx(own, abs=1e-5)
+        assert mixed.shape == ((3, 3, 64, 32) if name == 'StackMix()' else images.shape)
+        assert sorted(partner.tolist()) == [0, 1, 2]
+        changed += mixed.shape != images.shape or not torch.equal(mixed, images)
+        values = images[:, 0, 0, 0]
+        if name == 'SamplePairing()':
+            own = 0.5  # in the picture; its label is all of the own image
+        if name != 'RICAP()':
+            torch.testing.assert_close(mixed.mean((1, 2, 3)), own * values + (1 - own) * values[partner])
+            continue
+        theirs = (mixed == values[partner][:, None, None, None]).float().mean((1, 2, 3))
+        assert (theirs >= 1 - own - 1e-6).all()  # others may be the same image by chance
+    assert changed > 20
 
 
 @pytest.mark.parametrize('kind', [SmoothMix, GMix, HMix, GridMix])

@@ -1,4 +1,4 @@
-# 1,000 digits of 8x8 pixels for training, 797 of other writers for the test. They are not mirrored.
+# 1,000 digits of 8x8 pixels for training, 797 of mostly other writers for the test. They are not mirrored.
 data_preprocessor = dict(
     type='BatchPreprocessor',
     mean=(0.307,),

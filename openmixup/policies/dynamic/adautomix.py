@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import pair_index
 from openmixup.policies.context import Context
 from openmixup.policies.dynamic.automix import AutoMix
 from openmixup.policies.dynamic.k_mix_block import KMixBlock
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
-from openmixup.policies.pairing import partners
+from openmixup.policies.pairing import pair_index, partners
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 

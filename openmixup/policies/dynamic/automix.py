@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import PairPolicy, pair_index, pair_weights
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
 from openmixup.policies.dynamic.mask_loss import MaskLoss
 from openmixup.policies.dynamic.mix_block import MixBlock, Projections
 from openmixup.policies.masks import own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
-from openmixup.policies.pairing import partners
+from openmixup.policies.pairing import pair_index, pair_weights, partners
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 
@@ -154,19 +155,18 @@ class AutoMix(PairPolicy):
         for argument, key, expected, holds in self.RANGES:
             value = getattr(self, f'_{argument}')[key]
             if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-                raise InputError(
-                    f'{type(self).__name__}({argument}=dict({key}={value!r})): expected a number {expected}.'
-                )
-        if not isinstance(self.frozen_from, str | None):
-            raise InputError(
-                f'{type(self).__name__}(generator=dict(pretrained={self.frozen_from!r})): expected the path of a '
-                'checkpoint, or None.'
-            )
+                name = f'{type(self).__name__}({argument}=dict({key}={value!r}))'
+                raise InputError(f'{name}: expected a number {expected}.')
+        pretrained = self._generator['pretrained']
+        if pretrained is not None and not (isinstance(pretrained, str | os.PathLike) and os.fspath(pretrained)):
+            name = f'{type(self).__name__}(generator=dict(pretrained={pretrained!r}))'
+            raise InputError(f'{name}: expected the path of a checkpoint, or None.')
 
     @property
     def frozen_from(self) -> str | None:
         """The checkpoint of an earlier run whose block and teacher are kept."""
-        return self._generator['pretrained']
+        pretrained = self._generator['pretrained']
+        return None if pretrained is None else os.fspath(pretrained)
 
     @property
     def sometimes_unused(self) -> bool:

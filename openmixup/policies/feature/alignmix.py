@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import pair_index, pair_weights
 from openmixup.policies.context import Context, Network
 from openmixup.policies.feature.sinkhorn import annealed_plan, plain_plan, similarity
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.static.mixup import Mixup
 from openmixup.policies.transfer import to_device

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import pair_index, pair_weights
 from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.static.mixup import Mixup
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

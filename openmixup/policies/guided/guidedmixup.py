@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import MixPolicy, pair_index, pair_weights
+from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.guided.greedy_cycle import DISTANCES, far_partners, groups
 from openmixup.policies.masks import blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
-from openmixup.policies.pairing import PAIRINGS, partners
+from openmixup.policies.pairing import PAIRINGS, pair_index, pair_weights, partners
 from openmixup.policies.saliency import blur, gradient_saliency, spectral_residual
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

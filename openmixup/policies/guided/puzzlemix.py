@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import PairPolicy, pair_index, pair_weights
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.guided.puzzle_energy import Energy, border_costs, puzzle, solve, surprise
 from openmixup.policies.guided.puzzle_noise import Noise
 from openmixup.policies.guided.puzzle_transport import Board, Tiles, sources
 from openmixup.policies.masks import own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.saliency import gradient_saliency
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

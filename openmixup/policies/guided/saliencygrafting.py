@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import PairPolicy, blended, own_masks, pair_index
+from openmixup.policies.base import PairPolicy, blended, own_masks
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, View
+from openmixup.policies.pairing import pair_index
 from openmixup.policies.saliency import gradient_saliency, spectral_residual
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import PairPolicy, pair_index
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
 from openmixup.policies.masks import Boxes, blended, cutmix_boxes, own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
+from openmixup.policies.pairing import pair_index
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import PairPolicy, pair_weights
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
+from openmixup.policies.pairing import pair_weights
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import MaskPolicy, pair_index, pair_weights
+from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.masks import Boxes, Outer, blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, View
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from openmixup.policies.base import PairPolicy, pair_index, pair_weights
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, View
+from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 

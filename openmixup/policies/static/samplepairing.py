@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from openmixup.errors import InputError
-from openmixup.policies.base import MixPolicy, pair_index
+from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
-from openmixup.policies.pairing import derangement
+from openmixup.policies.pairing import derangement, pair_index
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import PairPolicy, pair_index
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Plan, View
+from openmixup.policies.pairing import pair_index
 from openmixup.policies.static.mixup import Mixup
 from openmixup.policies.tokens import best_cells, cell_view
 from openmixup.policies.transfer import to_device

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.base import PairPolicy, pair_index
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
+from openmixup.policies.pairing import pair_index
 from openmixup.policies.token.transmix import attention_shares
 from openmixup.policies.tokens import cell_view, random_cells
 from openmixup.policies.transfer import to_device

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.policies.base import MixPolicy, pair_index, pair_weights
+from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
 from openmixup.policies.masks import own_masks
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
-from openmixup.policies.pairing import PAIRINGS, partners
+from openmixup.policies.pairing import PAIRINGS, pair_index, pair_weights, partners
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 

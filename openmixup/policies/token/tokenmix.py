@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.base import PairPolicy, pair_index
+from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Mixture, View
+from openmixup.policies.pairing import pair_index
 from openmixup.policies.tokens import block_cells, cell_view, random_cells
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
