@@ -77,3 +77,22 @@ def test_it_is_built_from_a_config_and_refuses_other_values():
     assert MODELS.build({'type': 'ConfidenceCrossEntropy', 'reweight': False}).reweight is False
     with pytest.raises(InputError, match="reweight='no'"):
         ConfidenceCrossEntropy('no')
+
+
+def test_of_several_labels_an_image_the_confidence_is_that_of_the_image():
+    """Not multiplied by the number of labels."""
+    labels = torch.tensor([[1.0, 1, 0, 0, 0], [0, 0, 1, 0, 1], [1, 0, 0, 0, 0]], dtype=torch.float64)
+    weights = mixture([0.5], [1.0], [0.2])
+    p = weights.weight
+    q = labels / labels.sum(1, keepdim=True)
+    target = p * q + (1 - p) * (1 - q) / (C - 1)
+    expected = p[:, 0] * F.kl_div(LOGITS.log_softmax(1), target, reduction='none').sum(1)
+    torch.testing.assert_close(ConfidenceCrossEntropy()(LOGITS, labels, weights), expected)
+
+
+def test_weights_that_are_learned_get_finite_gradients():
+    weight = torch.tensor([[0.3, 0.7], [1.0, 0.0], [0.5, 0.2]], dtype=torch.float64, requires_grad=True)
+    index = torch.stack([torch.arange(3), torch.tensor([2, 0, 1])], 1)
+    ConfidenceCrossEntropy()(LOGITS, LABELS, Mixture(index, weight)).sum().backward()
+    assert weight.grad.isfinite().all()
+    assert weight.grad.abs().sum() > 0

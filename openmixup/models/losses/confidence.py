@@ -49,12 +49,13 @@ class ConfidenceCrossEntropy(nn.Module):
         """One loss per sample, (N,), in float32 (float64 for float64 logits)."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         weighted = mixture.soft(labels, logits.shape[1]).to(logits.dtype)
-        total = weighted.sum(1, keepdim=True)
-        confidence = total.clamp(max=1)
-        label = weighted / total.clamp_min(torch.finfo(logits.dtype).tiny)
+        tiny = torch.finfo(logits.dtype).tiny
+        confidence = mixture.weight.sum(1, keepdim=True).to(logits.dtype).clamp(max=1)
+        label = weighted / weighted.sum(1, keepdim=True).clamp_min(tiny)
         others = (1 - label) / max(logits.shape[1] - 1, 1)
         target = torch.lerp(others, label, confidence)
-        divergence = (torch.xlogy(target, target) - target * logits.log_softmax(1)).sum(1)
+        # the logarithm of 0 has no slope, though 0 times it has
+        divergence = (target * (target.clamp_min(tiny).log() - logits.log_softmax(1))).sum(1)
         return divergence * confidence[:, 0] if self.reweight else divergence
 
     def extra_repr(self) -> str:

@@ -105,7 +105,8 @@ class Noise:
         """(N, ...) noisy copy of a hidden tensor (N, ...), in the memory format that it has."""
         generator = generator_on(hidden.device, self.seed)
         if self.mult > 0:
-            hidden = hidden * _like(hidden).uniform_(1 - self.mult, 1 + self.mult, generator=generator)
+            change = _like(hidden).uniform_(-self.mult, self.mult, generator=generator)  # near 1 half types are coarse
+            hidden = torch.addcmul(hidden, hidden, change)
         if self.add > 0:
             hidden = hidden + _like(hidden).normal_(0, self.add, generator=generator)
         return hidden

@@ -165,13 +165,11 @@ class _State:
         own = parts.relation.diagonal(dim1=1, dim2=2) * self.halves
         self.own = own.repeat(1, self.size, 1)  # (2 * h * w + 1, K * P, K): the same for all mixtures
         # what an image, and a half of one, costs on each rectangle: its cells, and what all borders would add
-        self.strength = torch.tensor([1.0, 0.5])[:, None].to(device)
+        self.strength = torch.stack([cost.new_ones(1), cost.new_full((1,), 0.5)])
         laid = (cost @ self.table.inside).add_(self.table.edge, alpha=parts.beta / 2)
         self.laid = laid[:, :, None] * self.strength
         self.near = self.strength * -parts.beta
-        scale = torch.ones(len(self.table.shared), 1)
-        scale[cells:] = parts.beta
-        self.shared = self.table.shared * scale.to(device)
+        self.shared = torch.cat([self.table.shared[:cells], self.table.shared[cells:] * parts.beta])
 
     def visit(self, turn: int, best: Callable[[_State, Tensor], None]) -> None:
         """Let ``best`` change the shares of a mixture in place, which uses nothing meanwhile."""

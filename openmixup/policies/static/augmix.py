@@ -49,7 +49,7 @@ class AugMix(MixPolicy):
     Deviations: all runs on the batch. Levels are rounded before autocontrast, equalize, posterize and solarize, not
     behind each operation; what is warped in fades into the black beside it within a pixel. The divergence is computed
     from logarithms, which has the same value and no infinite slope where a prediction is 0. No gradient passes the
-    chains to the image. As of any policy, a batch of one stays as it is.
+    chains to the image. A batch of one stays as it is, but for one with a bank.
 
     Args:
         severity: highest level, from 0.1 to 10; the authors' 3 for CIFAR, for ImageNet they have 1.
@@ -107,7 +107,7 @@ class AugMix(MixPolicy):
     @property
     def operators(self) -> int:  # type: ignore[override]
         """Some for each operation of a chain, and those before and behind."""
-        return 16 + 40 * self._longest
+        return 17 + 40 * self._longest
 
     @property
     def _longest(self) -> int:
@@ -137,7 +137,9 @@ class AugMix(MixPolicy):
         parts = [part for layer in layers for part in layer.parts()]
         low, spread = self._range(images, ctx)
         low, spread, owner, index, weight, share, *parts = to_device(images.device, low, spread, *drawn, *parts)
-        levels = (images.detach().float() - low).div_(spread).mul_(255).clamp_(0, 255)
+        levels = (
+            (images.detach().float() - low).div_(spread).mul_(255).nan_to_num_().clamp_(0, 255)
+        )  # no NaN becomes an index
         chains = levels.contiguous().index_select(0, owner)
         for place, layer in enumerate(layers):
             layer.apply(chains, *parts[4 * place : 4 * place + 4])

@@ -12,6 +12,7 @@ from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.policies import Batch, Context, ManifoldMix
 from openmixup.policies.feature.noisyfeaturemixup import Noise, NoisyFeatureMixup
+from openmixup.randomness import generator_on
 from openmixup.testing import check_policy, count_operators
 
 IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -74,7 +75,7 @@ def test_the_formula_with_the_draws_of_the_stream(layer, seed):
     add, mult = strengths[:, 0].tolist()
     device = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=stream)))
     hidden = IMAGES if layer == 0 else torch.randn(6, 5, 7, 3)
-    u = torch.empty(hidden.shape).uniform_(1 - 0.3 * mult, 1 + 0.3 * mult, generator=device).sub(1).numpy()
+    u = torch.empty(hidden.shape).uniform_(-0.3 * mult, 0.3 * mult, generator=device).numpy()
     n = torch.randn(hidden.shape, generator=device).numpy() * 0.5 * add
     partner = made.mixture.index[:, 1].tolist()
     assert float(made.mixture.weight[0, 0]) == pytest.approx(own)
@@ -116,6 +117,19 @@ def test_additive_noise_is_normal_and_the_factor_even():
     assert float((factor.abs() < bound / 2).double().mean()) == pytest.approx(0.5, abs=0.01)
     assert float(factor.mean()) == pytest.approx(0, abs=0.01 * bound)
     assert not noise_of(only(1, add_noise=0), level=0.0).any()  # a factor leaves zeros alone
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('mult', [0.002, 0.01, 0.06])
+def test_the_factor_is_even_in_half_precision_too(dtype, mult):
+    """Drawn around 1 it would be rounded to steps of 1/256 and biased."""
+    noise = Noise(0.0, mult, 3)
+    hidden = torch.ones(200_000, dtype=dtype)
+    change = noise.on(hidden * 256).float() - 256  # one more bit than there are in the factor is lost here
+    drawn = torch.empty_like(hidden).uniform_(-mult, mult, generator=generator_on(hidden.device, 3)).float()
+    assert abs(float(drawn.mean())) < 0.01 * mult
+    assert float(drawn.std()) == pytest.approx(mult / math.sqrt(3), rel=0.02)
+    assert torch.equal(change, (256 * (1 + drawn)).to(dtype).float() - 256)
 
 
 def test_both_strengths_and_both_noises_are_drawn_apart():

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.policies import Batch, Context, Mixup
+from openmixup.policies import Batch, Context, CutMix, Mixup, RandomChoice, Vanilla
 from openmixup.policies.guided.keepaugment import CANDIDATES, KeepAugment
 from openmixup.policies.static.augmix import AugMix
 from openmixup.policies.static.cutout import Cutout
@@ -62,7 +62,7 @@ def square_by_loops(gradient, draws, length, threshold, paste=False):
             slice(max(left, 0), max(min(left + side, width), 0)),
         )
         places.append(place)
-        scores.append(importance[place].sum())
+        scores.append(importance[place].mean() if importance[place].size else 0.0)
     count, ranked = round(threshold * CANDIDATES), np.sort(scores)
     if paste:
         return next(p for p, s in zip(places, scores, strict=True) if s >= ranked[min(count, CANDIDATES - 1)])
@@ -137,12 +137,44 @@ def test_importance_is_the_greatest_absolute_gradient_of_the_channels():
     assert labels is LABELS
 
 
-def test_without_differences_the_first_square_is_taken_so_it_is_cutout():
+@pytest.mark.parametrize('length', [0.1, 0.5])
+def test_without_differences_the_first_square_is_taken_so_it_is_cutout(length):
     for level in (0.0, 1.0):
-        view = view_of(KeepAugment({'type': 'Cutout', 'length': 0.1}), gradient=torch.full((6, 3, 12, 16), level))
+        view = view_of(KeepAugment({'type': 'Cutout', 'length': length}), gradient=torch.full((6, 3, 12, 16), level))
         first = torch.rand(6, CANDIDATES, 2, generator=rng(), dtype=torch.float64)[:, 0]
-        centre = (first * torch.tensor([12, 16])).long()  # a side of one pixel, which no border cuts off
-        assert (view.masks[:, 0] == 0).nonzero().tolist() == [[n, *centre[n].tolist()] for n in range(6)]
+        side, size = max(round(length * 12), 1), torch.tensor([12, 16])
+        low = (first * size).long() - side // 2
+        expected = torch.ones(6, 12, 16)
+        for n, (top, left) in enumerate(low.tolist()):
+            expected[n, max(top, 0) : top + side, max(left, 0) : left + side] = 0
+        assert torch.equal(view.masks[:, 0], expected)
+
+
+def test_where_noise_is_all_there_is_squares_are_as_large_as_those_of_cutout():
+    """A square that the border cuts off is not unimportant because it is small."""
+    images, areas = torch.rand(64, 3, 16, 16, generator=rng()), []
+    for policy in (KeepAugment(), Cutout()):
+        gradient = torch.randn(64, 3, 16, 16, generator=rng(5))
+        masks = [view_of(policy, images, gradient, seed).masks for seed in range(20)]
+        areas.append(1 - float(torch.stack(masks).mean()))
+    assert areas[0] == pytest.approx(areas[1], abs=0.01)
+
+
+def test_policies_that_mix_later_or_trust_less_are_refused():
+    late = RandomChoice([HideAndSeek(), CutMix()], epochs=[(0, 1), (1, None)])
+    policy = KeepAugment(late, 'paste')
+    batch = Batch(IMAGES, LABELS)
+    policy.plan(batch, Context(generator=rng(), probe=Gradients(GRADIENT)))
+    with pytest.raises(InputError, match=r'has a step in which images are mixed'):
+        policy.plan(batch, Context(epoch=1, generator=rng(), probe=Gradients(GRADIENT)))
+    with pytest.raises(InputError, match=r'SoftAugmentation.* changes how far they are trusted'):
+        KeepAugment({'type': 'SoftAugmentation'}, 'paste')
+
+
+def test_a_plain_view_stays_the_batch_itself():
+    batch = Batch(IMAGES, LABELS)
+    plan = KeepAugment(Vanilla(), 'paste').plan(batch, Context(generator=rng(), probe=Gradients(GRADIENT)))
+    assert plan.views[0].inputs is IMAGES
 
 
 def test_which_share_of_the_squares_is_taken():
@@ -242,7 +274,7 @@ def test_a_loss_of_the_inner_policy_is_kept_and_the_square_is_in_each_view():
     assert bool(model(IMAGES, LABELS, mode='loss')['loss_main'].isfinite())
 
 
-@pytest.mark.parametrize(('policy', 'most'), [(KeepAugment(), 21), (KeepAugment(resolution=0.5), 23)], ids=repr)
+@pytest.mark.parametrize(('policy', 'most'), [(KeepAugment(), 22), (KeepAugment(resolution=0.5), 24)], ids=repr)
 def test_few_operators(policy, most):
     assert count_operators(policy.train(), IMAGES.to('meta'), LABELS.to('meta')) <= most
 

@@ -237,7 +237,7 @@ def test_any_size_and_type(shape, dtype):
     assert float(found.float().max()) <= 1.01
 
 
-@pytest.mark.parametrize(('policy', 'most'), [(AugMix(), 136), (AugMix(depth=1), 56), (AugMix(width=9), 136)], ids=repr)
+@pytest.mark.parametrize(('policy', 'most'), [(AugMix(), 137), (AugMix(depth=1), 57), (AugMix(width=9), 137)], ids=repr)
 def test_operators_grow_with_depth_only(policy, most):
     images = torch.ones(32, 3, 12, 12, device='meta')
     found = count_operators(policy, images, torch.zeros(32, dtype=torch.long, device='meta'))
@@ -262,3 +262,11 @@ def test_wrong_arguments_are_refused(arguments, match):
 def test_a_normalisation_of_other_channels_is_refused():
     with pytest.raises(InputError, match='2 channels, but the images have 3'):
         AugMix(jsd=False, mean=(0.5, 0.5), std=(0.2, 0.2)).mix(pixels())
+
+
+def test_a_pixel_that_is_no_number_breaks_no_other_image_and_stays_to_be_found():
+    images = pixels()
+    images[1, 0, 3, 4] = float('nan')
+    view = AugMix(10.0, jsd=False, mean=(0.0,) * 3, std=(1.0,) * 3).mix(images, rng=rng())
+    assert view.inputs[1, 0, 3, 4].isnan()
+    assert view.inputs.isnan().sum() == 1
