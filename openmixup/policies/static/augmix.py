@@ -137,9 +137,8 @@ class AugMix(MixPolicy):
         parts = [part for layer in layers for part in layer.parts()]
         low, spread = self._range(images, ctx)
         low, spread, owner, index, weight, share, *parts = to_device(images.device, low, spread, *drawn, *parts)
-        levels = (
-            (images.detach().float() - low).div_(spread).mul_(255).nan_to_num_().clamp_(0, 255)
-        )  # no NaN becomes an index
+        # a level becomes an index, which a NaN must not
+        levels = (images.detach().float() - low).div_(spread).mul_(255).nan_to_num_().clamp_(0, 255)
         chains = levels.contiguous().index_select(0, owner)
         for place, layer in enumerate(layers):
             layer.apply(chains, *parts[4 * place : 4 * place + 4])
