@@ -92,10 +92,13 @@ def test_each_sample_is_made_of_its_part_only_and_parts_differ_by_one():
 
 
 def test_a_missing_image_has_no_weight_and_its_mixture_nothing(monkeypatch):
-    found, solve = [], comixup.solve
-    monkeypatch.setattr(
-        comixup, 'solve', lambda *given: found.append((given[0].present, solve(*given))) or found[-1][1]
-    )
+    found = []
+
+    def spy(parts, *given):
+        found.append((parts.present, solve(parts, *given)))
+        return found[-1][1]
+
+    monkeypatch.setattr(comixup, 'solve', spy)
     for seed in range(10):
         view(CoMixup(part=3), origins(7, 8, 8), seed=seed)
     for present, shares in found:
