@@ -15,14 +15,22 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from mmengine.model import MMDistributedDataParallel
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from torch import nn
 
 from openmixup.engine.policy_checks import check_unused
 from openmixup.errors import InputError
 from openmixup.registry import MODEL_WRAPPERS
 
-__all__ = ['accelerator', 'check_same_step', 'init_processes', 'slurm_environment', 'wrapped', 'wrapper_options']
+__all__ = [
+    'accelerator',
+    'check_same_step',
+    'init_processes',
+    'learner_of',
+    'slurm_environment',
+    'wrapped',
+    'wrapper_options',
+]
 
 LAUNCHERS = ('none', 'pytorch', 'slurm')
 
@@ -147,6 +155,11 @@ def wrapped(
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
     check_unused(model, options['find_unused_parameters'])
     return MMDistributedDataParallel(model, device_ids=devices, **options)
+
+
+def learner_of(runner: Any) -> Any:
+    """The learner without a wrapper of distributed training."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def check_same_step(step: int, work_dir: str | Path) -> None:

@@ -11,9 +11,9 @@ import torch.distributed as dist
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
-from openmixup.engine.distributed import accelerator
+from openmixup.engine.distributed import accelerator, learner_of
 from openmixup.engine.failures import memory_errors
-from openmixup.engine.loops import learner_of, resting
+from openmixup.engine.loops import resting
 from openmixup.registry import LOOPS, METRICS
 
 __all__ = ['EvalLoop']

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from openmixup.engine.distributed import learner_of
 from openmixup.errors import InputError
 
 __all__ = ['Rollback', 'memory_errors', 'out_of_memory']
@@ -50,8 +51,6 @@ def memory_errors(runner: Any, part: str) -> Iterator[None]:
 
 
 def _sentence(runner: Any, part: str, text: str) -> str:
-    from openmixup.engine.loops import learner_of
-
     key = f'{part}_dataloader.batch_size'
     size = getattr(runner, f'_{part}_dataloader')['batch_size']
     asked = re.search(r'[Tt]ried to allocate ([\d.]+ \w+)', text)

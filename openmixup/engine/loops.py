@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import BaseLoop
 
 from openmixup.datasets.loading import BatchLoader
+from openmixup.engine.distributed import learner_of
 from openmixup.engine.failures import Rollback, memory_errors
 from openmixup.engine.preemption import Preemption
 from openmixup.errors import InputError
@@ -22,12 +22,7 @@ from openmixup.policies import Context
 from openmixup.randomness import derive_seed
 from openmixup.registry import LOOPS
 
-__all__ = ['EpochLoop', 'IterLoop', 'TrainLoop', 'learner_of', 'resting']
-
-
-def learner_of(runner: Any) -> Any:
-    """The learner without a wrapper of distributed training."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+__all__ = ['EpochLoop', 'IterLoop', 'TrainLoop', 'resting']
 
 
 def seed_noise(seed: int) -> None:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from openmixup.datasets.loading import BatchLoader
 from openmixup.datasets.samplers import BankSampler, EpochBatchSampler
-from openmixup.engine.loops import IterLoop, learner_of, seed_noise
+from openmixup.engine.distributed import learner_of
+from openmixup.engine.loops import IterLoop, seed_noise
 from openmixup.policies import Batch, Context, Plan
 from openmixup.randomness import derive_seed
 

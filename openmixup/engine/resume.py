@@ -15,8 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from openmixup.engine.differences import differences, fresh_options, go_to, judge
-from openmixup.engine.distributed import accelerator
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import accelerator, learner_of
 from openmixup.errors import InputError, printable
 
 __all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']

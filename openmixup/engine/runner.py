@@ -21,10 +21,9 @@ from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
 from openmixup.engine.data_checks import build_data, check_data, set_classes
-from openmixup.engine.distributed import accelerator, check_same_step, init_processes, wrapped
+from openmixup.engine.distributed import accelerator, check_same_step, init_processes, learner_of, wrapped
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
-from openmixup.engine.loops import learner_of
 from openmixup.engine.manifest import add_to_manifest, check_file
 from openmixup.engine.model_checks import check_images
 from openmixup.engine.policy_checks import check_last_batch, check_needs

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from openmixup.engine.checkpoint import write_checkpoint
 from openmixup.engine.disk import write_text
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.engine.replay import Findings, sample_ids, step_context
 from openmixup.policies import View
 

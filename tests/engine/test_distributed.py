@@ -26,7 +26,7 @@ import hashlib
 from pathlib import Path
 import torch
 from mmengine.hooks import Hook
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.registry import HOOKS
 
 @HOOKS.register_module()
@@ -53,7 +53,7 @@ from pathlib import Path
 import torch
 from mmengine.hooks import Hook
 from torch import nn
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.engine.resume import gather_states
 from openmixup.policies import MixPolicy, Plan, View
 from openmixup.registry import HOOKS, POLICIES

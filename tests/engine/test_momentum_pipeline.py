@@ -10,7 +10,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from openmixup.engine.checkpoint import read_checkpoint
-from openmixup.engine.loops import TrainLoop, learner_of
+from openmixup.engine.distributed import learner_of
+from openmixup.engine.loops import TrainLoop
 from openmixup.errors import InputError
 from openmixup.policies import Context
 from openmixup.registry import MODELS
@@ -19,7 +20,7 @@ WITNESS = """
 from pathlib import Path
 import torch
 from mmengine.hooks import Hook
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.registry import HOOKS
 
 @HOOKS.register_module()

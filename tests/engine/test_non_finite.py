@@ -10,8 +10,9 @@ import torch
 from openmixup.datasets import Digits
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import read_checkpoint
+from openmixup.engine.distributed import learner_of
 from openmixup.engine.hooks import NonFiniteHook
-from openmixup.engine.loops import TrainLoop, learner_of
+from openmixup.engine.loops import TrainLoop
 from openmixup.engine.replay import sample_ids
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS

@@ -20,7 +20,7 @@ import torch
 from mmengine.hooks import Hook
 from openmixup.datasets import Digits
 from openmixup.engine.hooks import NonFiniteHook
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.registry import DATASETS, HOOKS
 
 @DATASETS.register_module()

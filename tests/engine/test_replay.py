@@ -73,8 +73,9 @@ def test_samples_of_another_process_are_known_too():
 @pytest.mark.parametrize('policy', ['CutMix', 'AutoMix', 'RecursiveMix'])
 def test_the_step_itself_is_made_again(train, monkeypatch, policy):
     """Mixture, pixels and loss terms, with the weights and the history of before the step."""
+    from openmixup.engine.distributed import learner_of
     from openmixup.engine.guard import Snapshot
-    from openmixup.engine.loops import TrainLoop, learner_of
+    from openmixup.engine.loops import TrainLoop
 
     plain, seen = TrainLoop.step, []
 

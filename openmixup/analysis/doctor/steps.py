@@ -17,8 +17,8 @@ from openmixup.analysis.doctor import limits, peak
 from openmixup.analysis.doctor.report import Effort, Finding, counted, duration, size_text
 from openmixup.datasets.loading import BatchLoader
 from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
-from openmixup.engine.distributed import accelerator
-from openmixup.engine.loops import EpochLoop, learner_of
+from openmixup.engine.distributed import accelerator, learner_of
+from openmixup.engine.loops import EpochLoop
 from openmixup.engine.resume import finite
 from openmixup.policies import Batch, Context
 

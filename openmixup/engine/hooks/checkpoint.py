@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 
 from openmixup.engine.checkpoint import checkpoint_files, write_checkpoint
 from openmixup.engine.disk import check_space
-from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.engine.distributed import learner_of
+from openmixup.engine.loops import IterLoop
 from openmixup.engine.manifest import check_file
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS

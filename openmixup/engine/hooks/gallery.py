@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
 

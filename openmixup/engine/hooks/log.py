@@ -12,8 +12,8 @@ import torch.distributed as dist
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from openmixup.engine.distributed import accelerator
-from openmixup.engine.loops import IterLoop, learner_of
+from openmixup.engine.distributed import accelerator, learner_of
+from openmixup.engine.loops import IterLoop
 from openmixup.errors import InputError
 from openmixup.registry import HOOKS
 

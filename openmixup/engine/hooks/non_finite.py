@@ -14,11 +14,11 @@ from torch import Tensor
 
 from openmixup.datasets.checks import check_choice
 from openmixup.engine.checkpoint import latest_checkpoint
-from openmixup.engine.distributed import check_same_step
+from openmixup.engine.distributed import check_same_step, learner_of
 from openmixup.engine.failures import Rollback
 from openmixup.engine.guard import StepGuard
 from openmixup.engine.hooks.log import LogHook
-from openmixup.engine.loops import TrainLoop, learner_of
+from openmixup.engine.loops import TrainLoop
 from openmixup.engine.optim import PlainOptimWrapper
 from openmixup.engine.replay import (
     Findings,

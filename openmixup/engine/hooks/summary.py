@@ -13,8 +13,8 @@ import torch
 from mmengine.hooks import Hook
 
 from openmixup.engine.disk import write_text
+from openmixup.engine.distributed import learner_of
 from openmixup.engine.environment import commit, hardware, versions
-from openmixup.engine.loops import learner_of
 from openmixup.engine.resume import config_hash
 from openmixup.registry import HOOKS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
-from openmixup.engine.loops import learner_of
+from openmixup.engine.distributed import learner_of
 from openmixup.registry import HOOKS
 
 __all__ = ['TeacherHook']
