@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,7 +92,7 @@ def policies_page(root: Path, costs: Mapping[str, StepCost | None]) -> str:
 
 def _described(family: str) -> str:
     """The first line of a folder's docstring."""
-    module = importlib.import_module(f'{openmixup.policies.__name__}.{family}')
+    module = sys.modules[f'{openmixup.policies.__name__}.{family}']
     return (module.__doc__ or '').strip().split('\n', 1)[0]
 
 

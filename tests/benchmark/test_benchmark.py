@@ -219,7 +219,10 @@ def test_a_trial_stays_out_of_the_results(toy, capsys):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_the_children(toy, number):
     (toy.path / 'fault.txt').write_text('sleep')
-    code = 'import sys; from openmixup.cli.benchmark import main; sys.exit(main(sys.argv[2:], sys.argv[1].split()))'
+    code = (  # a shell that starts the tests in the background lets them ignore SIGINT
+        'import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n'
+        'from openmixup.cli.benchmark import main; sys.exit(main(sys.argv[2:], sys.argv[1].split()))'
+    )
     args = ['run', 'toy', '--jobs', '2', *toy.folders, f'--work-dir={toy.path}/work']
     process = subprocess.Popen([sys.executable, '-c', code, ' '.join(toy.trainer), *args], cwd=ROOT)
     _until(lambda: len(list(toy.work.rglob('*.pth'))) == 2)
