@@ -1,4 +1,8 @@
-"""Low data: 100 training images of each class, all test images."""
+"""Low data: 100 training images of each class, all test images.
+
+SamplePairing mixes to the end here, where its paper ends with plain epochs: labels of half of the picture are kept from
+the network till the last step.
+"""
 
 recipe = 'fashion_mnist/resnet8_1xb50-100shot-100e_fashion_mnist.py'
 policies = dict(
