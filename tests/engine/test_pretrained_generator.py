@@ -104,13 +104,18 @@ def test_a_run_goes_on_with_its_own_generator_whatever_the_file(earlier, train, 
     same = earlier.with_name('moved.pth')
     same.write_bytes(earlier.read_bytes())
     other = train('other', 'train_cfg.max_epochs=1', 'randomness.seed=9') / 'epoch_1.pth'
-    half = train('run', option(earlier), 'train_cfg.max_epochs=2') / 'epoch_2.pth'
+    options = ('train_cfg.max_epochs=2', 'default_hooks.checkpoint.by_epoch=False')
+    undisturbed = train('whole', option(earlier), *options) / 'iter_10.pth'
+    plain = TrainLoop.step
     for path in (same, other):
+        monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 7 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(path.stem, option(earlier), *options)
+        monkeypatch.setattr(TrainLoop, 'step', plain)
         capsys.readouterr()
-        whole = train('run', option(path), 'train_cfg.max_epochs=2', argv=('--resume', str(half)))
+        last = train(path.stem, option(path), *options, argv=('--resume',)) / 'iter_10.pth'
         assert 'the generator stays that of the checkpoint' in capsys.readouterr().out
-        last = whole / 'epoch_2.pth'
-        assert equal(tensors(last, 'policy.', 'teacher.'), tensors(earlier, 'policy.', 'teacher.'))
+        assert equal(tensors(last), tensors(undisturbed))
 
 
 def test_a_teacher_out_of_a_generator_is_a_network_like_any_other(earlier):
