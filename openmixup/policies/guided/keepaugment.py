@@ -44,7 +44,7 @@ class KeepAugment(WrapPolicy):
     quantile of all squares; here it is that of the learner's loss, looked at in eval mode, and all of it is done at
     once, with the quantile of the squares that are drawn. The paper's cheap variant with a loss at an early layer is
     not there; ``resolution=0.5`` is its other one. The 0.6, and 16 of 32 pixels for CIFAR, are as reported, not checked
-    against the authors' code. As of any policy, a batch of one stays as it is.
+    against the authors' code. A batch of one stays as it is.
 
     Args:
         policy: the augmentation: for 'cut' a Cutout, whose ``length`` and ``prob`` hold; for 'paste' any policy that

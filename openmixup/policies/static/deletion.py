@@ -15,7 +15,7 @@ class DeletePolicy(MixPolicy):
     """Sets pixels of each image to 0, the mean colour of normalised images; labels stay. A subclass says which.
 
     Nothing is mixed, so ``rate`` is 0, and each sample has one source, itself, with weight 1. Each image gets holes of
-    its own. As of any policy, a batch of one stays as it is.
+    its own. As of any policy, a batch of one without a bank stays as it is.
     """
 
     label = 'semantic'
