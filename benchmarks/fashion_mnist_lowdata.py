@@ -56,6 +56,6 @@ notes = dict(
     hideandseek='right on 88.0 % of the clean training images: as published, half of each picture is hidden in four '
     'of five, 41 % of all pixels (gridmask 13 %, cutout 19 %), while the label stays.',
     softaugmentation='right on 87.2 % of the clean training images: shifts of deviation 0.375 hide 47 % of the '
-    'pixels, which the paper does for 480 of 500 epochs; the loss is the variant "weight", and p_min that of 100 '
-    'classes.',
+    'pixels, which the paper does for 480 of 500 epochs; with p_min of 10 classes in place of 100, seed 0 has 82.09 '
+    'after 96 epochs in a trial outside the table, and 78.76 after four plain ones.',
 )
