@@ -180,13 +180,15 @@ def benchmarks_page(root: Path) -> str:
     """The tables that have results as Markdown, and the names of those that have none."""
     from openmixup.benchmark import find_tables, load_table, read_rows, report
     from openmixup.benchmark.runs import results_file
+    from openmixup.benchmark.scores import read_flops
 
+    flops = read_flops(_costs_file(root))
     reports, not_run = [], []
     for path in find_tables(root / 'benchmarks'):
         table = load_table(path)
         rows = read_rows(results_file(table, root))
         if rows:
-            text = report(table, rows, root / 'configs')
+            text = report(table, rows, root / 'configs', flops=flops)
             reports.append(text.removeprefix('#'))  # a section of the page, one level up
         else:
             not_run.append(_not_run(table))
