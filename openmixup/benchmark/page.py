@@ -13,7 +13,7 @@ from openmixup.benchmark.curves import Curve
 from openmixup.benchmark.page_data import board_data, ranking_data
 from openmixup.benchmark.page_table import hardware_key, leaderboard
 from openmixup.benchmark.ranking import Ranking, rank_over
-from openmixup.benchmark.report import notes, tables_allow
+from openmixup.benchmark.report import notes, rank_basis, tables_allow
 from openmixup.benchmark.standings import Board
 
 __all__ = ['page']
@@ -73,7 +73,7 @@ def _overview(ranking: Ranking) -> str:
     """Mean ranks and the radar plot."""
     seeds = ', '.join(f'{escape(name)} ({n})' for name, n in zip(ranking.boards, ranking.seeds, strict=True))
     if ranking.ranked:
-        rest = f'Mean rank over {len(ranking.boards)} tables (shared seeds): {seeds}. {escape(tables_allow(ranking))}'
+        rest = f'Mean rank over {rank_basis(ranking)} (shared seeds): {seeds}. {escape(tables_allow(ranking))}'
         ranks = _figure('ranks', 'all', 'Mean rank', f'Faint marks are the ranks in single tables. {rest}')
     else:
         ranks = '<p class="note">No two policies have results of shared seeds in all of these tables: no ranks.</p>'

@@ -62,6 +62,7 @@ def _standing_data(standing: Standing, reference: Standing | None) -> dict[str, 
         'low': _short(found.low) if found else None,
         'high': _short(found.high) if found else None,
         'p': _short(standing.gain_p),
+        'flip': _short(found.flip_p) if found else None,
         'verdict': standing.verdict,
     }
 

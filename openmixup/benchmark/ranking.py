@@ -34,7 +34,8 @@ class Ranking:
     """Policies by their mean rank.
 
     Attributes:
-        boards: names of the tables.
+        boards: names of the tables, with the length of training where one has several.
+        tables: number of tables.
         seeds: how many seeds all of these policies share in each of them.
         ranked: best first; none if no two policies are in all tables.
         missing: other policies with results, and in how many of the tables they have any.
@@ -43,6 +44,7 @@ class Ranking:
     """
 
     boards: tuple[str, ...]
+    tables: int
     seeds: tuple[int, ...]
     ranked: tuple[Ranked, ...]
     missing: Mapping[str, int]
@@ -55,7 +57,7 @@ def rank_over(boards: Sequence[Board]) -> Ranking:
 
     Within a table they are ranked by their mean top-1 of the last epoch over the seeds that all of them share; equal
     ones share a rank. Tables, not seeds, are what a claim over data sets rests on: two policies are told apart by the
-    exact sign-flip test of their differences, one for each table, corrected by Holm for all pairs.
+    exact sign-flip test of their differences, one for each table with its lengths, corrected by Holm for all pairs.
 
     Args:
         boards: the tables.
@@ -79,14 +81,20 @@ def rank_over(boards: Sequence[Board]) -> Ranking:
         for name in names
     ]
     ranked.sort(key=lambda one: one.mean)
-    apart = _apart([one.policy for one in ranked], means)
+    paths = list(dict.fromkeys(board.table.path for board in boards))
+    by_table = [  # the lengths of one table are no independent evidence
+        [mean for mean, board in zip(means, boards, strict=True) if board.table.path == path] for path in paths
+    ]
+    merged = [{name: statistics.fmean(mean[name] for mean in found) for name in names} for found in by_table]
+    apart = _apart([one.policy for one in ranked], merged)
     return Ranking(
         boards=tuple(board.name for board in boards),
+        tables=len(paths),
         seeds=tuple(map(len, seeds)),
         ranked=tuple(ranked),
         missing={name: sum(name in scores for scores in found) for name in everyone if name not in names},
         groups=tuple(groups(len(ranked), lambda one, other: (one, other) in apart)),
-        least_p=2.0 ** (1 - len(boards)) if len(boards) > 1 else None,
+        least_p=2.0 ** (1 - len(paths)) if len(paths) > 1 else None,
     )
 
 

@@ -17,6 +17,7 @@ __all__ = [
     'distinct',
     'notes',
     'p_value',
+    'rank_basis',
     'ranking_markdown',
     'report',
     'spread',
@@ -118,7 +119,7 @@ def _what_n_allows(counts: Sequence[int]) -> str:
     """How far the statements on gains carry with so many seeds."""
     if counts[-1] < 2:
         return 'Each policy shares one seed with vanilla: no gain here can be told from chance.'
-    text = f'p: paired t-test over the shared seeds, corrected by Holm; a gain below {LEVEL} is told from chance.'
+    text = f'p: paired t-test over the shared seeds, corrected by Holm; below {LEVEL} a gain is told from chance.'
     text += f' With {counts[-1]} seeds this leans on the law of the differences, which cannot be checked: '
     text += f'the exact sign-flip test, which needs none, cannot go below {2.0 ** (1 - counts[-1]):.2g}'
     text += ' and so supports no statement.' if 2.0 ** (1 - counts[-1]) >= LEVEL else ' before the correction.'
@@ -176,7 +177,7 @@ def report(
 def ranking_markdown(ranking: Ranking) -> str:
     """The mean ranks over several tables."""
     seeds = ', '.join(f'{name} ({n})' for name, n in zip(ranking.boards, ranking.seeds, strict=True))
-    text = ['### Mean rank', '', f'Over {len(ranking.boards)} tables, with the number of shared seeds: {seeds}.']
+    text = ['### Mean rank', '', f'Over {rank_basis(ranking)}, with the number of shared seeds: {seeds}.']
     if not ranking.ranked:
         return '\n'.join([*text[:2], 'No two policies have results of shared seeds in all of these tables.'])
     text[-1] += ' ' + tables_allow(ranking)
@@ -190,13 +191,20 @@ def ranking_markdown(ranking: Ranking) -> str:
     return '\n'.join(text)
 
 
+def rank_basis(ranking: Ranking) -> str:
+    """How many tables the ranks rest on, and how many lengths of training if they have several."""
+    tables = f'{ranking.tables} table{"s" if ranking.tables > 1 else ""}'
+    lengths = len(ranking.boards)
+    return tables if lengths == ranking.tables else f'{lengths} lengths of training in {tables}'
+
+
 def tables_allow(ranking: Ranking) -> str:
     """Which policies differ over the tables, as far as so many tables can tell."""
     if ranking.least_p is None:
         return 'One table says nothing about others.'
     if ranking.least_p >= LEVEL:
         return (
-            f'With {len(ranking.boards)} tables the exact sign-flip test cannot go below {ranking.least_p:.2g}: '
+            f'With {ranking.tables} tables the exact sign-flip test cannot go below {ranking.least_p:.2g}: '
             'no difference over the tables can be told from chance.'
         )
     names = [one.policy for one in ranking.ranked]

@@ -182,6 +182,7 @@ def test_ten_tables_can_tell_policies_apart():
             rows('vanilla', {0: 50.0 + k}),
             rows('mixup', {0: 60.0 + k * k}),
             rows('cutmix', {0: 60.0 + k * k + (-1) ** k}),
+            name=f'table{k}',
         )
         for k in range(10)
     ]
@@ -189,6 +190,13 @@ def test_ten_tables_can_tell_policies_apart():
     assert ranking.ranked[-1].policy == 'vanilla'
     assert ranking.groups == ((0, 1),)  # 2 / 2**10 for the pairs with vanilla, times 3
     assert 'Not told apart (exact sign-flip test over the tables, corrected by Holm): ' in ranking_markdown(ranking)
+
+
+def test_lengths_of_one_table_are_no_independent_evidence():
+    lengths = [board(rows('vanilla', {0: 50.0 + k}), rows('mixup', {0: 60.0 + k})) for k in range(10)]
+    ranking = rank_over(lengths)
+    assert (ranking.tables, ranking.least_p, ranking.groups) == (1, None, ((0, 1),))
+    assert 'Over 10 lengths of training in 1 table, with' in ranking_markdown(ranking)
 
 
 def test_tables_that_share_no_policies_are_not_ranked():

@@ -80,10 +80,11 @@ function axes(place, box, { x, y, xLabel, yLabel, log = false }) {
     svgElement('line', { class: 'grid', x1: box.left, x2: width - box.right, y1: toY(value), y2: toY(value) }, svg);
     svgElement('text', { x: box.left - 8, y: toY(value) + 4, 'text-anchor': 'end' }, svg, alike(levels)[k]);
   });
-  for (const value of log ? logTicks(x[0], x[1]) : ticks(x[0], x[1], width < 420 ? 4 : 6)) {
+  const places = log ? logTicks(x[0], x[1]) : ticks(x[0], x[1], width < 420 ? 4 : 6);
+  places.forEach((value, k) => {
     svgElement('line', { class: 'grid', x1: toX(value), x2: toX(value), y1: box.top, y2: height - box.bottom }, svg);
-    svgElement('text', { x: toX(value), y: height - box.bottom + 17, 'text-anchor': 'middle' }, svg, plain(value));
-  }
+    svgElement('text', { x: toX(value), y: height - box.bottom + 17, 'text-anchor': 'middle' }, svg, log ? plain(value) : alike(places)[k]);
+  });
   const floor = height - box.bottom;
   svgElement('line', { class: 'axis', x1: box.left, x2: width - box.right, y1: floor, y2: floor }, svg);
   svgElement('text', { x: width - box.right, y: height - 4, 'text-anchor': 'end' }, svg, xLabel);

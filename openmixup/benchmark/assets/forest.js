@@ -57,7 +57,8 @@ function drawGain(svg, standing, y, { left, toX, cut, end }) {
   explain(group, reference ? 'vanilla, the reference' : `${standing.policy}: ${signed(standing.gain)} points\n` +
     `seed${standing.gains.length > 1 ? 's' : ''}: ${standing.gains.map((value) => signed(value)).join(', ')}` +
     (standing.low === null ? '' : `\n95 % interval ${signed(standing.low)} to ${signed(standing.high)}`) +
-    (standing.p === null ? '' : `\np ${standing.p < 0.001 ? '< 0.001' : standing.p.toFixed(3)} (Holm)`) + `\n${standing.verdict}`);
+    (standing.p === null ? '' : `\np ${standing.p < 0.001 ? '< 0.001' : standing.p.toFixed(3)} by the t-test (Holm)`) +
+    (standing.flip === null ? '' : `\np ${standing.flip.toPrecision(2)} by exact sign flips, uncorrected`) + `\n${standing.verdict}`);
 }
 
 // One upright bar for each group; a policy between whose mean is not of the group has no dot on it.
