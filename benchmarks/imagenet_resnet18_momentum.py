@@ -22,6 +22,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (70.50, _PAGE),
     'samix': (70.83, _PAGE),

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from openmixup.benchmark.curves import append_curve, curve_of, curves_file
 from openmixup.benchmark.results import append_row, row_of
 from openmixup.benchmark.runs import Run
 from openmixup.errors import InputError
@@ -185,6 +186,7 @@ class Sweep:
     def _collect(self, run: Run, how: str) -> None:
         summary = run.summary()
         assert summary is not None
+        append_curve(curves_file(self.results), curve_of(run))  # first: a run that has its row is never collected again
         append_row(self.results, row_of(summary, run.table, run.policy, run.seed, run.epochs))
         self._done += 1
         self._report(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, {how}')

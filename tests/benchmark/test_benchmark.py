@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report, row_of
+from openmixup.benchmark.curves import read_curves
 from openmixup.benchmark.results import COLUMNS
 from openmixup.benchmark.runs import _trial_options, planned_runs
 from openmixup.cli import benchmark, make_configs, train
@@ -290,10 +291,10 @@ def test_report_by_hand(toy):
             append_row(toy.results, _row(policy, seed, value))
     table = load_table('toy', toy.path / 'benchmarks')
     lines = report(table, read_rows(toy.results), toy.path / 'configs').splitlines()
-    # the sample standard deviation of 88 and 90 is sqrt(2); 91 - 89 = 2
-    assert lines[-4].startswith('| vanilla | 20 | 2 | 89.00 ± 1.41 | – | – | – | – | – | a, "b" c |')
-    assert lines[-3].startswith('| mixup | 20 | 1 of 2 | 91.00 | – | – | +2.00 | 90.50 [1] |')
-    assert lines[-1] == '[1] a page.  '
+    # the sample standard deviation of 88 and 90 is sqrt(2); the gain is that of seed 0, 91 - 88 = 3
+    assert lines[-7].startswith('| mixup | 20 | 1 of 2 | 91.00 | – | – | +3.00 | – | 90.50 [1] | +0.50 |')
+    assert lines[-6] == '| vanilla | 20 | 2 | 89.00 ± 1.41 | – | – | reference | – | – | – | – | – | – | a, "b" c | – |'
+    assert lines[-1] == '[1] Claimed by others, not measured here: a page.  '
     empty = report(table, [], toy.path / 'configs')
     assert empty.count('not run') == 6
 
@@ -302,10 +303,48 @@ def test_notes_stand_below_the_rows(toy):
     file, notes = toy.path / 'benchmarks/toy.py', "notes = dict(mixup='Half of each picture is of another.')\n"
     file.write_text(TABLE + notes)
     lines = report(toy.table(), [], toy.path / 'configs').splitlines()
-    assert lines[-3:] == ['[1] a page.  ', '', '- mixup: Half of each picture is of another.']
+    assert lines[-3:] == [
+        '[1] Claimed by others, not measured here: a page.  ',
+        '',
+        '- mixup: Half of each picture is of another.',
+    ]
     file.write_text(TABLE + notes.replace('mixup', 'mixap'))
     with pytest.raises(InputError, match=r"notes names 'mixap'.* did you mean 'mixup'"):
         toy.table()
+
+
+def test_a_collected_run_leaves_its_curve_beside_its_row(toy, capsys):
+    toy.summary('mixup-20e-seed1', 1)
+    history = [{'epoch': 1, 'loss': 2.5}, {'epoch': 20, 'loss': 0.5, 'val/top1': 77.0}]
+    (toy.work / 'mixup-20e-seed1/history.json').write_text(json.dumps(history))
+    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
+    (curve,) = read_curves(toy.results.parent / 'curves/toy.jsonl')
+    assert curve['seed'] == 1
+    assert curve['config_hash'] == toy.hashes['mixup-20']
+    assert (curve['loss'], curve['top1']) == ([[1, 20], [2.5, 0.5]], [[20], [77.0]])
+    shutil.rmtree(toy.work)
+    capsys.readouterr()
+    files = [toy.path / 'out/page.html', toy.path / 'out/table.md']
+    assert toy.main('report', 'toy', f'--html={files[0]}', f'--markdown={files[1]}', '--costs=none.json') == 0
+    assert capsys.readouterr().out == f'written: {files[1]}\nwritten: {files[0]}\n'
+    assert '"loss":{"n":1,"epoch":[1,20],"mean":[2.5,0.5],' in files[0].read_text(encoding='utf-8')
+    assert toy.main('report', 'toy', '--costs=none.json') == 0
+    assert capsys.readouterr().out == files[1].read_text(encoding='utf-8')
+
+
+def test_several_tables_are_ranked_and_named_once(toy, capsys):
+    recipe = toy.path / 'configs/toy/resnet8_1xb8-20e_digits.py'
+    recipe.write_text(RECIPE.replace('batch_size=4', 'batch_size=8'))
+    (toy.path / 'benchmarks/other.py').write_text(TABLE.replace('1xb4', '1xb8'))
+    toy.write_leaves()
+    for name in ('toy', 'other'):
+        for policy, top1 in {'vanilla': 88.0, 'mixup': 91.0}.items():
+            append_row(toy.results.with_name(f'{name}.csv'), _row(policy, 0, top1) | {'table': name})
+    capsys.readouterr()
+    assert toy.main('report', 'toy', 'other', 'toy') == 0
+    said = capsys.readouterr().out
+    assert said.count('### ') == 3
+    assert '| mixup | 1.00 | 1 | 1 |' in said
 
 
 def test_report_warns_of_mixed_configs(toy):
@@ -323,6 +362,9 @@ def test_mistakes_in_a_table(toy):
     file = toy.path / 'benchmarks/bad.py'
     file.write_text(TABLE.replace("vanilla=dict(type='Vanilla')", "vanilla=dict(type='CutMix')"))
     with pytest.raises(InputError, match='name it after its type'):
+        load_table(file)
+    file.write_text(TABLE + "published_score = 'median'\n")
+    with pytest.raises(InputError, match="published_score='median'; did you mean 'median10'"):
         load_table(file)
     file.write_text(TABLE + 'seed = 3\n')
     with pytest.raises(InputError, match="sets 'seed'; did you mean 'seeds'"):
