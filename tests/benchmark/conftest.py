@@ -105,7 +105,7 @@ class Toy:
 
     def summary(self, name, seed, **changes):
         folder = self.work / name
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         content = {'epochs': 20, 'seed': seed, 'last': {'top1': 77.0}, 'config_hash': self.hashes['mixup-20']}
         (folder / 'summary.json').write_text(json.dumps(content | changes))
 
