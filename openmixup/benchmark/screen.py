@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 __all__ = ['Bars', 'Lines', 'Screen', 'screen']
 
@@ -68,7 +71,7 @@ class Bars:
         self.interval, self._last = interval, 0.0
         self._progress = Progress(*columns, console=Console(highlight=False), auto_refresh=False)
         self._whole = self._progress.add_task('all runs', note='')
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         self._progress.start()
 
     def say(self, text: str) -> None:
