@@ -144,4 +144,6 @@ def report(
     text += ['', *warnings] if warnings else []
     if places:
         text += ['', *(f'[{i}] {place}.  ' for i, place in enumerate(places, start=1))]
+    if table.notes:
+        text += ['', *(f'- {policy}: {note}' for policy, note in table.notes.items())]
     return '\n'.join(text)

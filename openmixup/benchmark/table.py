@@ -13,7 +13,7 @@ from openmixup.errors import InputError, did_you_mean
 
 __all__ = ['Table', 'find_tables', 'load_table']
 
-_KEYS = ('recipe', 'policies', 'seeds', 'published', 'vary')
+_KEYS = ('recipe', 'policies', 'seeds', 'published', 'vary', 'notes')
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Table:
         seeds: seeds of the runs of each policy.
         published: policy -> (top-1 in percent, where it is published), or policy -> {epochs: (top-1, where)}.
         vary: ``dict(epochs=(200, 400))``, or empty.
+        notes: policy -> one sentence about its row, such as why it is behind vanilla.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Table:
     seeds: tuple[int, ...] = (0,)
     published: Mapping[str, Any] = field(default_factory=dict)
     vary: Mapping[str, tuple] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -71,9 +73,10 @@ def _check(table: Table) -> Table:
                 f'{table.path}: the policy {name!r} is {policy!r}; give dict(type=...) and name it after its type in '
                 'lower case, with what differs from the usual after a hyphen (cutmix, cutmix-a1).'
             )
-    for name in table.published:
-        if name not in table.policies:
-            raise InputError(f'{table.path}: published names {name!r}{did_you_mean(name, table.policies)}.')
+    for key, names in (('published', table.published), ('notes', table.notes)):
+        for name in names:
+            if name not in table.policies:
+                raise InputError(f'{table.path}: {key} names {name!r}{did_you_mean(name, table.policies)}.')
     return table
 
 

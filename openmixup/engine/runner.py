@@ -32,7 +32,7 @@ from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.engine.screen import shorten
 from openmixup.errors import InputError
-from openmixup.models.generator import begin_from
+from openmixup.models.generator import begin_from, check_generator
 from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
@@ -281,11 +281,11 @@ class Runner(MMEngineRunner):
         if found is None and self._resume:
             self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
         if self._train_loop is not None:
+            check_generator(getattr(learner_of(self), 'teacher', None))
             check_same_step(self.train_loop.iter, self.work_dir)  # all have read what they need
         if self._train_loop is not None and self.rank == 0:
             remove_leftovers(work_dir)
-            elsewhere = found is not None and found[0].resolve().parent != work_dir.resolve()
-            if not self._resume or elsewhere:
+            if not self._resume or (found is not None and found[0].resolve().parent != work_dir.resolve()):
                 put_aside(work_dir, self.timestamp, self.logger.info)
 
     def load_weights(self, path: str | Path, *, strict: bool = True) -> None:

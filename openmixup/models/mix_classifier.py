@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.attention import check_attention, describe, differentiable_attention
-from openmixup.models.generator import load_generator
+from openmixup.models.generator import check_generator, load_generator
 from openmixup.models.probe import Probe
 from openmixup.models.student import READABLE, Output, Student
 from openmixup.models.teacher import Teacher
@@ -184,6 +184,7 @@ class MixClassifier(BaseModel):
                 f'{type(self.policy).__name__} takes partners from a second loader, but the batch has none: '
                 'add train_dataloader.bank=dict(...).'
             )
+        check_generator(self.teacher)
         preprocessor = self.data_preprocessor
         context = replace(
             self.context, probe=self.probe(), criterion=self.criterion,

@@ -177,6 +177,16 @@ def test_report_by_hand(toy):
     assert empty.count('not run') == 6
 
 
+def test_notes_stand_below_the_rows(toy):
+    file, notes = toy.path / 'benchmarks/toy.py', "notes = dict(mixup='Half of each picture is of another.')\n"
+    file.write_text(TABLE + notes)
+    lines = report(toy.table(), [], toy.path / 'configs').splitlines()
+    assert lines[-3:] == ['[1] a page.  ', '', '- mixup: Half of each picture is of another.']
+    file.write_text(TABLE + notes.replace('mixup', 'mixap'))
+    with pytest.raises(InputError, match=r"notes names 'mixap'.* did you mean 'mixup'"):
+        toy.table()
+
+
 def test_report_warns_of_mixed_configs(toy):
     for seed, text in enumerate(('aaa', 'bbb')):
         append_row(toy.results, _row(seed=seed) | {'config_hash': text, 'settings_version': ''})
