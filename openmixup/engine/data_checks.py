@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import zip_longest
+from logging import WARNING
 from pathlib import Path
 from typing import Any
+
+from mmengine.logging import print_log
 
 from openmixup.datasets.bad_images import REPORT
 from openmixup.engine.distributed import accelerator
@@ -30,6 +33,10 @@ def build_data(loader: Mapping[str, Any], name: str, seed: int, work_dir: Path) 
     built = DATASETS.build(loader.get('dataset'))
     if getattr(built, 'reads_epoch', False):  # its crops are drawn by key and must differ between seeds
         built.seed = seed
+    changes = getattr(built, 'changes', ())
+    if changes and name != 'train_dataloader':
+        part = name.removesuffix('_dataloader')
+        print_log(f'the {part} data is changed ({"; ".join(changes)}), and so are its figures', 'current', WARNING)
     if hasattr(built, 'bad_images'):
         built.bad_images.report = work_dir / REPORT
     if loader.get('on_device'):

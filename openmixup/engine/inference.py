@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.datasets.selection import innermost
 from openmixup.engine.checkpoint import load_weights, read_checkpoint
 from openmixup.engine.config import load_config
 from openmixup.engine.published import data_of
@@ -133,6 +134,7 @@ def _device(name: str | None) -> torch.device:
 
 def _crop(dataset: dict, size: list[int]) -> SampleCrop:
     """What the test set of the config does to an image, or a plain resize where images come at their size."""
+    dataset = innermost(dataset)
     if 'crop' in (accepted_arguments(DATASETS.get(dataset['type'])) or ()):
         return SampleCrop(size, **{**dataset.get('crop', {}), 'random': False})
     return SampleCrop(size, random=False, resize=max(size))
