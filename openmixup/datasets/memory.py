@@ -32,7 +32,7 @@ class InMemoryDataset(Selectable, Dataset):
 
     Attributes:
         images: uint8 tensor, (N, C, H, W).
-        labels: int64 tensor, (N,); for a regression float32, (N, D).
+        labels: int64 tensor, (N,); for a regression float32, (N,) or (N, D).
         classes: names, a tuple of str.
 
     Raises:
@@ -96,7 +96,7 @@ class InMemoryDataset(Selectable, Dataset):
             )
         if not bool(labels.isfinite().all()):
             raise InputError('labels of a regression are infinite or NaN: leave these images out.')
-        self.labels, self.classes = labels.reshape(count, -1).to(torch.float32), ()
+        self.labels, self.classes = labels.to(torch.float32), ()
 
     def _draw_subset(self, per_class: int, seed: int) -> Tensor:
         """Indices, in rising order, of ``per_class`` images of each class."""

@@ -76,6 +76,8 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     if loaded.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
     learner, meta = trained_learner({**loaded, 'model': without_downloads(loaded['model'])}, checkpoint)
+    if not meta['classes']:
+        raise InputError(f'{checkpoint} is a regression: predict names classes; use tools/test.py to evaluate it.')
     channels, *size = meta['image_shape']
     crop = _crop(loaded['test_dataloader']['dataset'], size)
     return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
@@ -98,7 +100,7 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
         if (config if name == 'data_preprocessor' else config['model']).get(name) is None:
             raise InputError(f'the config has no {name}: use the config that the model was trained with.')
     classes, shape = data_of(read_checkpoint(checkpoint), checkpoint)
-    if not classes or not shape:
+    if not shape or (not classes and config['model'].get('target') != 'regression'):
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
     model = {**config['model'], 'data_preprocessor': config['data_preprocessor']}
     model['backbone'] = {**model['backbone'], 'pretrained': None}  # the checkpoint has the weights
