@@ -20,7 +20,7 @@ from torch import nn
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
-from openmixup.engine.data_checks import build_data, check_data, set_classes
+from openmixup.engine.data_checks import build_data, check_data, set_outputs
 from openmixup.engine.distributed import accelerator, check_same_step, init_processes, learner_of, wrapped
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
@@ -173,8 +173,8 @@ class Runner(MMEngineRunner):
         """Build the learner; the number of classes comes from the data and is checked against an explicit one."""
         parts = [part for part in ('train', 'val', 'test') if getattr(self, f'_{part}_dataloader') is not None]
         count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
-        if count is not None and isinstance(model, dict):
-            set_classes(model['head'], count)
+        if isinstance(model, dict):
+            set_outputs(model, count, self.dataset(parts[0]))
         learner = check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
         check_images(learner, {part: self.dataset(part).image_shape for part in parts})
         return learner
