@@ -108,11 +108,12 @@ def _numbers(mapping: str | Mapping[int | str, int | str], classes: tuple[str, .
     """The wrong class of each class, by number."""
     if mapping == 'next':
         return {label: (label + 1) % len(classes) for label in range(len(classes))}
+    named: Mapping[Any, Any]
     if isinstance(mapping, str):
         check_choice('LabelNoise.mapping', mapping, ('cifar10', 'cifar100', 'next'))
         named = CIFAR10_PAIRS if mapping == 'cifar10' else _within_superclasses()
     elif isinstance(mapping, Mapping) and mapping:
-        named = dict(mapping)
+        named = mapping
     else:
         raise InputError(f"LabelNoise(mapping={mapping!r}): expected a name or {{class: class}}, as {{'cat': 'dog'}}.")
     pairs = {_number(own, classes, mapping): _number(other, classes, mapping) for own, other in named.items()}
@@ -123,7 +124,7 @@ def _numbers(mapping: str | Mapping[int | str, int | str], classes: tuple[str, .
 
 
 def _within_superclasses() -> dict[str, str]:
-    pairs = {}
+    pairs: dict[str, str] = {}
     for names in map(str.split, CIFAR100_SUPERCLASSES.values()):
         pairs |= dict(zip(names, names[1:] + names[:1], strict=True))
     return pairs

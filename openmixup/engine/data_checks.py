@@ -95,16 +95,16 @@ def set_outputs(model: dict[str, Any], count: int | None, dataset: Any) -> None:
             number of outputs.
     """
     labels, target = getattr(dataset, 'labels', None), model.get('target', 'class')
-    values = count is None and isinstance(labels, Tensor) and labels.is_floating_point()
-    if values and target != 'regression':
+    values = labels if count is None and isinstance(labels, Tensor) and labels.is_floating_point() else None
+    if values is not None and target != 'regression':
         raise InputError(
             f"{type(dataset).__name__} has regression targets, but model.target is {target!r}: set it to 'regression', "
             "with model.loss=dict(type='RegressionLoss') and RegressionMetric."
         )
     if count is not None and target == 'regression':
         raise InputError(f"model.target='regression', but {type(dataset).__name__} has {count} classes: leave it out.")
-    if values:
-        outputs = 1 if labels.ndim == 1 else labels.shape[1]
+    if values is not None:
+        outputs = 1 if values.ndim == 1 else values.shape[1]
         if model['head'].get('num_classes') not in (None, outputs):
             raise InputError(
                 f'model.head.num_classes={model["head"]["num_classes"]}, but the data has {outputs} targets an image: '

@@ -106,12 +106,12 @@ class Box(Boxes):
         return 1
 
     @cached_property
-    def low(self) -> Tensor:  # type: ignore[override]
+    def low(self) -> Tensor:
         """(1, 2) as of :class:`Boxes`."""
         return torch.tensor([[start for start, _ in self.ends]])
 
     @cached_property
-    def high(self) -> Tensor:  # type: ignore[override]
+    def high(self) -> Tensor:
         """(1, 2) as of :class:`Boxes`."""
         return torch.tensor([[stop for _, stop in self.ends]])
 
