@@ -65,15 +65,20 @@ def _dataset(config: Mapping[str, Any]) -> str:
 
 
 def _tag(cfg: Any, said: str) -> str:
-    """What tells apart recipes that are alike otherwise: images of each class, a momentum teacher, and words of theirs.
+    """What tells apart recipes that are alike otherwise: images of each class, a teacher, and words of theirs.
+
+    A teacher with a schedule of its decay is there for learned policies to look at (momentum); one with a constant
+    decay is the average of the weights that some recipes evaluate (ema).
 
     Args:
         cfg: the recipe.
         said: the words in its name; those that its content must bear out are not taken from there.
     """
     shots = cfg.train_dataloader.dataset.get('per_class')
-    words = [f'{shots}shot'] * bool(shots) + ['momentum'] * bool(cfg.model.get('teacher'))
-    words += [word for word in said.split('-') if word and not re.fullmatch(r'momentum|\d+shot', word)]
+    teacher = cfg.model.get('teacher')
+    words = [f'{shots}shot'] * bool(shots)
+    words += ['ema' if teacher.get('end') is None else 'momentum'] if teacher else []
+    words += [word for word in said.split('-') if word and not re.fullmatch(r'momentum|ema|\d+shot', word)]
     return ''.join(f'{word}-' for word in words)
 
 
