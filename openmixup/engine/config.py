@@ -30,7 +30,7 @@ TOP_KEYS = {
 WRAPPER_KEYS = {'constructor', 'paramwise_cfg', 'policy'}  # read by the constructor, not by the wrapper
 PARAMWISE_KEYS = {
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
-    'dcn_offset_lr_mult', 'bypass_duplicate',
+    'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay',
 }  # fmt: skip
 CLIP_KEYS = {'type', 'max_norm', 'norm_type', 'clip_value', 'error_if_nonfinite', 'foreach'}
 TOGETHER = {  # mmengine wants all of a group or none
