@@ -14,7 +14,8 @@ import torch
 
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
-from openmixup.datasets.sources import find_or_download
+from openmixup.datasets.official import Official
+from openmixup.datasets.sources import find_or_download, known_archive
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -137,6 +138,7 @@ def read_pickle(path: Path) -> dict:
 class _CIFAR(InMemoryDataset):
     """What both sets share."""
 
+    official: ClassVar[Official]
     folder: ClassVar[str]
     parts: ClassVar[dict[str, tuple[str, ...]]]
     meta: ClassVar[tuple[str, bytes]]
@@ -149,24 +151,19 @@ class _CIFAR(InMemoryDataset):
         per_class: int | None = None,
         subset_seed: int = 0,
         download: bool = False,
+        allow_subset: bool = False,
     ) -> None:
         check_choice('split', split, ('train', 'test'))
-        base = Path(root)
-        needed = (*self.parts[split], self.meta[0])
-
-        def find() -> Path | None:
-            places = (base / self.folder, base)
-            return next((p for p in places if all((p / n).is_file() for n in needed)), None)
-
-        remedy = f'put {", ".join(needed)} (python version) into {base / self.folder}'
-        folder = find_or_download(type(self).__name__, find, base, download, remedy)
+        folder = find_or_download(self.official, root, split, download)
         batches = [self._read_part(folder / name) for name in self.parts[split]]
         names = read_pickle(folder / self.meta[0]).get(self.meta[1])
         if not isinstance(names, list) or not all(isinstance(n, bytes | str) for n in names):
             raise InputError(f'{folder / self.meta[0]} has no list {self.meta[1].decode()!r}; fetch it again.')
+        labels = torch.cat([labels for _, labels in batches])
+        self.official.check(split, len(labels), len(names), folder, allow_subset)
         super().__init__(
             torch.from_numpy(np.concatenate([images for images, _ in batches])),
-            torch.cat([labels for _, labels in batches]),
+            labels,
             [n.decode() if isinstance(n, bytes) else n for n in names],
             per_class=per_class if split == 'train' else None,
             subset_seed=subset_seed,
@@ -185,6 +182,14 @@ class _CIFAR(InMemoryDataset):
         return data.reshape(-1, 3, 32, 32), torch.tensor(labels, dtype=torch.int64)
 
 
+def _hashes(name: str) -> dict[str, str]:
+    """MD5 of the unpacked files, as torchvision's class of that name knows them."""
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    return {**dict(kind.train_list), **dict(kind.test_list), kind.meta['filename']: kind.meta['md5']}
+
+
 @DATASETS.register_module()
 class CIFAR10(_CIFAR):
     """32x32 colour images in 10 classes: 50,000 for training, 10,000 for the test.
@@ -198,16 +203,31 @@ class CIFAR10(_CIFAR):
         split: 'train' or 'test'.
         per_class: see :class:`InMemoryDataset`; for split='train' only.
         subset_seed: seed of that draw.
-        download: let torchvision fetch missing files into ``root``.
+        download: fetch missing files into ``root``, and compare them with the hash that torchvision knows.
+        allow_subset: take files with fewer images or classes than were published.
 
     Raises:
-        InputError: unknown split, files that are missing, damaged or ask for code.
+        InputError: unknown split, files that are missing, damaged or ask for code, or another number of images.
     """
 
     folder = 'cifar-10-batches-py'
     parts = {'train': tuple(f'data_batch_{i}' for i in range(1, 6)), 'test': ('test_batch',)}
     meta = ('batches.meta', b'label_names')
     label_key = b'labels'
+    official = Official(
+        name='cifar10',
+        title='CIFAR-10',
+        splits={'train': 50_000, 'test': 10_000},
+        classes=10,
+        needs={split: (*names, 'batches.meta') for split, names in parts.items()},
+        places=(folder, ''),
+        page='https://www.cs.toronto.edu/~kriz/cifar.html',
+        access='for research; no licence is named',
+        download='170 MB',
+        put='data_batch_1 to data_batch_5, test_batch and batches.meta (python version) into cifar-10-batches-py there',
+        archives=lambda: known_archive('CIFAR10', 'cifar-10-batches-py'),
+        hashes=lambda: _hashes('CIFAR10'),
+    )
 
 
 @DATASETS.register_module()
@@ -223,13 +243,28 @@ class CIFAR100(_CIFAR):
         split: 'train' or 'test'.
         per_class: see :class:`InMemoryDataset`; for split='train' only.
         subset_seed: seed of that draw.
-        download: let torchvision fetch missing files into ``root``.
+        download: fetch missing files into ``root``, and compare them with the hash that torchvision knows.
+        allow_subset: take files with fewer images or classes than were published.
 
     Raises:
-        InputError: unknown split, files that are missing, damaged or ask for code.
+        InputError: unknown split, files that are missing, damaged or ask for code, or another number of images.
     """
 
     folder = 'cifar-100-python'
     parts = {'train': ('train',), 'test': ('test',)}
     meta = ('meta', b'fine_label_names')
     label_key = b'fine_labels'
+    official = Official(
+        name='cifar100',
+        title='CIFAR-100',
+        splits={'train': 50_000, 'test': 10_000},
+        classes=100,
+        needs={split: (*names, 'meta') for split, names in parts.items()},
+        places=(folder, ''),
+        page='https://www.cs.toronto.edu/~kriz/cifar.html',
+        access='for research; no licence is named',
+        download='169 MB',
+        put='train, test and meta (python version) into cifar-100-python there',
+        archives=lambda: known_archive('CIFAR100', 'cifar-100-python'),
+        hashes=lambda: _hashes('CIFAR100'),
+    )

@@ -10,6 +10,7 @@ import torch
 
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.image_files import ImageFiles
+from openmixup.datasets.tables import find_metadata, metadata_rows, numbered
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATASETS
@@ -17,11 +18,23 @@ from openmixup.registry import DATASETS
 __all__ = ['ImageFolder', 'ImageList']
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
-_TEST_FOLDERS = ('val', 'test')
+_TEST_FOLDERS = ('val', 'validation', 'test')
 
 
-def _scan(root: Path) -> tuple[list[Path], list[int], list[str]]:
-    """Files, labels and class names of a tree of class folders, all in sorted order."""
+def _scan(root: Path, whole: Path | None = None) -> tuple[list[Path], list[int], list[str]]:
+    """Files, labels and class names of a tree of class folders, all in sorted order, or of its metadata table.
+
+    Args:
+        root: the folder.
+        whole: its parent, whose metadata table may speak of it.
+    """
+    tables = ((find_metadata(root), ''), (find_metadata(whole) if whole else None, root.name))
+    for table, part in tables:
+        if table is not None:
+            named, values = metadata_rows(table, part)
+            if not named:
+                raise InputError(f'{table} has no image of {root}: add its rows.')
+            return named, *numbered(values, None, str(table))
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith('.'))
     if not classes:
         raise InputError(f'{root} has no class folders; put the images of each class into a folder of its own there.')
@@ -51,7 +64,7 @@ def _refuse_half_divided(base: Path) -> None:
         return
     entries = [entry for entry in os.scandir(train) if not entry.name.startswith('.')]
     images = any(entry.is_file() and entry.name.lower().endswith(EXTENSIONS) for entry in entries)
-    if not images and any(entry.is_dir() for entry in entries):
+    if find_metadata(train) or (not images and any(entry.is_dir() for entry in entries)):
         raise InputError(
             f'{base} has the folder train/ but neither val/ nor test/; name the validation folder val/, or give '
             f'root={str(train)!r} to hold images out of it.'
@@ -80,12 +93,15 @@ def _held_out(labels: list[int], num_classes: int, fraction: float, seed: int) -
 class ImageFolder(ImageFiles):
     """Class folders, named and numbered in sorted order as torchvision's ``ImageFolder`` does.
 
-    Where ``root`` has folders train/ and val/ (or test/), these are the splits. Else ``root`` itself holds the class
-    folders, and a share of each class is held out.
+    Where ``root`` has folders train/ and val/ (or validation/, or test/), these are the splits. Else ``root`` itself
+    holds the class folders, and a share of each class is held out. In place of class folders there may be a table
+    metadata.csv or metadata.jsonl with file_name and label, beside the images or beside train/, as Hugging Face's
+    ``datasets`` reads it; its labels are names, or class numbers.
 
     Args:
-        root: folder of the class folders, or of train/ and val/.
-        split: 'train', 'val', 'test' (the other name of 'val') or 'all' (all class folders of an undivided ``root``).
+        root: folder of the class folders, or of train/ and val/ or validation/.
+        split: 'train', 'val', 'test' (where there is only one of these two, both mean it) or 'all' (all class folders
+            of an undivided ``root``).
         size: side, or (height, width), of the samples in pixels.
         split_file: text file with one path, relative to the class folders' parent, in each line: only these are used.
         val_fraction: share of each class held out from an undivided ``root``, 0 to below 1; at least one image a class
@@ -142,14 +158,16 @@ class ImageFolder(ImageFiles):
         if split == 'all':
             raise InputError(f'{base} has train/ and val/ already: use split="train" or "val".')
         names = [split] if split == 'train' else [split, *(n for n in _TEST_FOLDERS if n != split)]
-        paths, labels, classes = _scan(next(base / name for name in names if (base / name).is_dir()))
+        paths, labels, classes = _scan(next(base / name for name in names if (base / name).is_dir()), base)
         if split != 'train':
-            known = sorted(e.name for e in os.scandir(base / 'train') if e.is_dir() and not e.name.startswith('.'))
+            if find_metadata(base / 'train') or find_metadata(base):
+                known = _scan(base / 'train', base)[2]
+            else:
+                known = sorted(e.name for e in os.scandir(base / 'train') if e.is_dir() and not e.name.startswith('.'))
             strange = sorted(set(classes) - set(known))
             if strange:
-                raise InputError(
-                    f'{paths[0].parent.parent} has the class {strange[0]!r}, which {base / "train"} has not.'
-                )
+                part = base / paths[0].relative_to(base).parts[0]
+                raise InputError(f'{part} has the class {strange[0]!r}, which {base / "train"} has not.')
             number = {name: i for i, name in enumerate(known)}
             labels, classes = [number[classes[i]] for i in labels], known
         return paths, labels, classes

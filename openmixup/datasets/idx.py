@@ -14,6 +14,7 @@ import torch
 
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
+from openmixup.datasets.official import Archive, Official, first_of
 from openmixup.datasets.sources import find_or_download
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
@@ -51,12 +52,17 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, dtype=np.uint8).reshape(shape).copy()
 
 
-def _find(root: str | os.PathLike | None, names: tuple[str, str]) -> Path | None:
-    places = [_DEBIAN] if root is None else [Path(root), Path(root) / 'FashionMNIST' / 'raw', _DEBIAN]
-    for place in places:
-        if all((place / name).is_file() or (place / f'{name}.gz').is_file() for name in names):
-            return place
-    return None
+def _needs(stem: str) -> tuple[str, ...]:
+    names = (f'{stem}-images-idx3-ubyte', f'{stem}-labels-idx1-ubyte')
+    return tuple(f'{name}|{name}.gz' for name in names)
+
+
+def _archives() -> tuple[Archive, ...]:
+    from torchvision.datasets import FashionMNIST as Theirs
+
+    return tuple(
+        Archive(f'FashionMNIST/raw/{name}', f'{Theirs.mirrors[0]}{name}', md5) for name, md5 in Theirs.resources
+    )
 
 
 @DATASETS.register_module()
@@ -73,15 +79,31 @@ class FashionMNIST(InMemoryDataset):
         split: 'train' or 'test'.
         per_class: see :class:`InMemoryDataset`; for split='train' only.
         subset_seed: seed of that draw.
-        download: let torchvision fetch missing files into ``root``.
+        download: fetch missing files into ``root``, and compare them with the hashes that torchvision knows.
+        allow_subset: take files with fewer images than were published.
 
     Raises:
-        InputError: unknown split, files that are missing, damaged or do not fit together.
+        InputError: unknown split, files that are missing, damaged or do not fit together, or another number of images.
     """
 
     NAMES = (
         'T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker', 'Bag', 'Ankle boot'
     )  # fmt: skip
+
+    official = Official(
+        name='fashion_mnist',
+        title='Fashion-MNIST',
+        splits={'train': 60_000, 'test': 10_000},
+        classes=10,
+        needs={'train': _needs('train'), 'test': _needs('t10k')},
+        places=('', 'FashionMNIST/raw'),
+        page='https://github.com/zalandoresearch/fashion-mnist',
+        access='MIT',
+        download='31 MB',
+        put='the four files *-ubyte.gz there, or run `apt-get install dataset-fashion-mnist`',
+        archives=_archives,
+        elsewhere=lambda: (_DEBIAN,),
+    )
 
     def __init__(
         self,
@@ -90,21 +112,14 @@ class FashionMNIST(InMemoryDataset):
         per_class: int | None = None,
         subset_seed: int = 0,
         download: bool = False,
+        allow_subset: bool = False,
     ) -> None:
         check_choice('split', split, ('train', 'test'))
-        stem = 'train' if split == 'train' else 't10k'
-        names = (f'{stem}-images-idx3-ubyte', f'{stem}-labels-idx1-ubyte')
-        target = 'data' if root is None else root
-        folder = find_or_download(
-            'FashionMNIST',
-            lambda: _find(root, names) or _find(target, names),
-            target,
-            download,
-            f'put {names[0]}.gz and {names[1]}.gz into {target}, or run `apt-get install dataset-fashion-mnist`',
-        )
-        images, labels = (read_idx(p if p.is_file() else Path(f'{p}.gz')) for p in (folder / n for n in names))
+        folder = find_or_download(self.official, root, split, download)
+        images, labels = (read_idx(first_of(folder, names) or folder) for names in self.official.needs[split])
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise InputError(f'{folder}: images {images.shape} and labels {labels.shape} do not fit; fetch them again.')
+        self.official.check(split, len(images), len(self.NAMES), folder, allow_subset)
         super().__init__(
             torch.from_numpy(images)[:, None],
             torch.from_numpy(labels),

@@ -22,15 +22,15 @@ __all__ = ['ImageFiles']
 
 
 class ImageFiles(Selectable, Dataset):
-    """Paths and labels; the base of :class:`ImageFolder` and :class:`ImageList`.
+    """Paths and labels; the base of :class:`ImageFolder`, :class:`ImageList` and the published sets.
 
     A sample depends on (seed, epoch, index) alone, whatever the number of workers. The epoch comes from
     :meth:`set_epoch` (shared with running workers) or inside the index: ``index + epoch * length``.
 
     Args:
         paths: image files.
-        labels: class numbers, one for each path.
-        classes: names of the classes.
+        labels: class numbers, or for regression any finite numbers, one for each path.
+        classes: names of the classes; None: the labels are targets of a regression.
         size: side, or (height, width), of the samples in pixels.
         train: random crops, and ``on_error='skip'`` by default; else central crops and 'raise'.
         crop: further arguments of :class:`SampleCrop`.
@@ -53,8 +53,8 @@ class ImageFiles(Selectable, Dataset):
     def __init__(
         self,
         paths: Sequence[Path],
-        labels: Sequence[int],
-        classes: Sequence[str],
+        labels: Sequence[float],
+        classes: Sequence[str] | None,
         size: int | Sequence[int] = 224,
         train: bool = True,
         crop: dict | None = None,
@@ -66,8 +66,10 @@ class ImageFiles(Selectable, Dataset):
         import torchvision.transforms.v2  # noqa: F401
 
         self.paths = list(paths)
-        self.labels = torch.as_tensor(labels, dtype=torch.int64)
-        self.classes = tuple(classes)
+        self.labels = torch.as_tensor(labels, dtype=torch.float32 if classes is None else torch.int64)
+        if classes is None:
+            self.labels = self.labels.reshape(len(self.paths), -1)
+        self.classes: tuple[str, ...] = tuple(classes or ())
         on_error = on_error or ('skip' if train else 'raise')
         check_choice('on_error', on_error, ('raise', 'skip'))
         crop = dict(crop or {})
@@ -87,9 +89,9 @@ class ImageFiles(Selectable, Dataset):
         self._epoch = self._epoch.clone().share_memory_()
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
+    def num_classes(self) -> int | None:
+        """Number of classes; None for regression."""
+        return len(self.classes) or None
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -108,7 +110,7 @@ class ImageFiles(Selectable, Dataset):
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample: inputs uint8 (3, *size), labels int64 ().
+        """One sample: inputs uint8 (3, *size), labels int64 (), or float32 (1,) for regression.
 
         Raises:
             InputError: an unreadable image, by ``on_error`` and ``bad_image_budget``.
@@ -133,9 +135,10 @@ class ImageFiles(Selectable, Dataset):
         )
 
     def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch: inputs uint8 (B, 3, *size), labels int64 (B,)."""
+        """A batch: inputs uint8 (B, 3, *size), labels int64 (B,), or float32 (B, 1) for regression."""
         samples = [self[int(i)] for i in indices]
         return {key: torch.stack([s[key] for s in samples]) for key in ('inputs', 'labels')}
 
     def __repr__(self) -> str:
-        return f'{type(self).__name__}({len(self)} files, {self.num_classes} classes)'
+        kind = f'{self.num_classes} classes' if self.classes else 'regression'
+        return f'{type(self).__name__}({len(self)} files, {kind})'

@@ -17,6 +17,7 @@ import torch
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.memory import InMemoryDataset
+from openmixup.datasets.official import Archive, Official
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -127,10 +128,31 @@ class TinyImageNet(InMemoryDataset):
         split: 'train', or 'val' ('test' is the same).
         per_class: see :class:`InMemoryDataset`; for split='train' only.
         subset_seed: seed of that draw.
+        allow_subset: take folders with fewer images or classes than were published.
 
     Raises:
-        InputError: unknown split, missing files, or one that cannot be decoded, with its path.
+        InputError: unknown split, missing files, another number of images, or one that cannot be decoded.
     """
+
+    official = Official(
+        name='tiny_imagenet',
+        title='Tiny-ImageNet',
+        splits={'train': 100_000, 'val': 10_000},
+        classes=200,
+        needs={'train': ('wnids.txt', 'train'), 'val': ('wnids.txt', 'val/val_annotations.txt')},
+        places=('tiny-imagenet-200', ''),
+        page='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
+        access='for research, under the terms of ImageNet',
+        download='248 MB',
+        put='the folder tiny-imagenet-200 of tiny-imagenet-200.zip there, unpacked',
+        archives=lambda: (
+            Archive(
+                'tiny-imagenet-200.zip',
+                'http://cs231n.stanford.edu/tiny-imagenet-200.zip',
+                gives='tiny-imagenet-200',
+            ),
+        ),
+    )
 
     def __init__(
         self,
@@ -138,17 +160,14 @@ class TinyImageNet(InMemoryDataset):
         split: str = 'train',
         per_class: int | None = None,
         subset_seed: int = 0,
+        allow_subset: bool = False,
     ) -> None:
         check_choice('split', split, ('train', 'val', 'test'))
         split = 'train' if split == 'train' else 'val'
-        base = next((p for p in (Path(root) / 'tiny-imagenet-200', Path(root)) if (p / 'wnids.txt').is_file()), None)
-        if base is None or (split == 'val' and not (base / 'val' / 'val_annotations.txt').is_file()):
-            raise InputError(
-                f'Tiny-ImageNet is not in {root}: unpack tiny-imagenet-200.zip from cs231n.stanford.edu there, so that '
-                'it holds tiny-imagenet-200/wnids.txt, train/ and val/val_annotations.txt.'
-            )
+        base = self.official.locate(root, split)
         wnids = sorted((base / 'wnids.txt').read_text().split())
         files = _list_train(base, wnids) if split == 'train' else _list_val(base, wnids)
+        self.official.check(split, len(files), len(wnids), base, allow_subset)
         words = base / 'words.txt'
         lines = words.read_text().splitlines() if words.is_file() else []
         names = dict(line.split('\t', 1) for line in lines if '\t' in line)

@@ -1,5 +1,4 @@
-# ImageNet-1k as class folders: data/imagenet/train/CLASS/* and data/imagenet/val/CLASS/*. Give another place with
-# `--data DIR`.
+# ImageNet-1k: data/imagenet/train/WNID/* and data/imagenet/val/WNID/*. Give another place with `--data DIR`.
 data_preprocessor = dict(
     type='BatchPreprocessor',
     mean=(0.485, 0.456, 0.406),
@@ -9,14 +8,14 @@ data_preprocessor = dict(
 )
 train_dataloader = dict(
     dataset=dict(
-        type='ImageFolder', root='data/imagenet', split='train', size=224, crop=dict(interpolation='bicubic')
+        type='ImageNet', root='data/imagenet', split='train', size=224, crop=dict(interpolation='bicubic')
     ),
     batch_size=64,
     num_workers=8,
 )
 val_dataloader = dict(
     dataset=dict(
-        type='ImageFolder', root='data/imagenet', split='val', size=224,
+        type='ImageNet', root='data/imagenet', split='val', size=224,
         crop=dict(interpolation='bicubic', resize=256),
     ),
     batch_size=64,
