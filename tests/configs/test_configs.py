@@ -108,8 +108,8 @@ def test_recipes(path):
     assert config.train_cfg.get('val_begin', 1) <= config.train_cfg.max_epochs
     assert path.relative_to(CONFIGS).as_posix() in {recipe for table in TABLES for recipe in table.recipes}
     assert config.test_dataloader == config.val_dataloader
-    assert config.train_dataloader.dataset.split == 'train'
-    assert config.val_dataloader.dataset.split != 'train'
+    assert config.train_dataloader.dataset.split in ('train', 'trainval')
+    assert config.val_dataloader.dataset.split in ('val', 'test')
 
 
 @pytest.mark.parametrize('path', RECIPES, ids=_ids(RECIPES))

@@ -27,6 +27,7 @@ VIT = {
     'on_device': ('RandomResizedCrop', 'RandomFlip', 'RandAugment'),
 }  # fmt: skip
 IMAGENET = {**SGD, 'batch': 256, 'size': 224, 'crop': 'bicubic', 'test': (256, 224)}
+FINE = {**SGD, 'lr': 1e-3, 'weight_decay': 5e-4, 'batch': 16, 'size': 224, 'test': (256, 224)}
 RSB = {
     **IMAGENET, 'optimizer': 'Lamb', 'factors': None, 'weight_decay': 0.02, 'batch': 2048, 'warm_up': 5, 'start': 1e-5,
     'min_lr': 1e-6, 'by_step': True, 'autocast': True, 'undecayed': True, 'loss': 'BinaryCrossEntropy', 'sync_bn': True,
@@ -50,9 +51,12 @@ PUBLISHED = {
     r'cifar100/deit.*': {**VIT, 'drop_path': 0.1, 'on_device': (*VIT['on_device'], 'RandomErasing')},
     r'cifar100/swin.*': {**VIT, 'lr': 5e-4, 'drop_path': 0.2, 'autocast': True},
     r'cifar100/convnext.*': {
-        **VIT, 'drop_path': 0.3, 'autocast': True, 'clip': None, 'on_device': ('RandomCrop', 'RandomFlip', 'RandAugment')
+        **VIT, 'drop_path': 0.3, 'autocast': True, 'clip': None,
+        'on_device': ('RandomCrop', 'RandomFlip', 'RandAugment'),
     },
     r'tiny_imagenet/.*': {**SGD, 'lr': 0.2, 'size': None, 'on_device': ('RandomResizedCrop', 'RandomFlip')},
+    r'(cub200|fgvc_aircraft|stanford_cars)/.*': FINE,
+    r'(inaturalist201[78]|places205)/.*': IMAGENET,
     r'imagenet/.*-rsb-a2-.*': A2,
     r'imagenet/.*-rsb-a3-.*': A3,
     r'imagenet/resn.*': IMAGENET,
@@ -63,7 +67,7 @@ PUBLISHED = {
         **DEIT, 'lr': 4e-3, 'batch': 4096, 'warm_up': 20, 'min_lr': 1e-6, 'clip': None, 'ema': 0.9999
     },
 }  # fmt: skip
-OURS = ('digits/', 'fashion_mnist/', 'folder/', 'cifar10/resnet8_')  # published by nobody
+OURS = ('digits/', 'fashion_mnist/', 'folder/', 'cifar10/resnet8_', 'rcfmnist/')  # published by nobody
 PLAIN_NAMES = [name for name in NAMES if '-momentum-' not in name and not name.startswith(OURS)]
 
 
@@ -122,7 +126,9 @@ def test_every_row_is_that_of_a_recipe_and_lengths_are_the_published_ones():
         r'cifar10/resn.*': long, r'cifar100/resn.*-wd5e4-.*': long, r'cifar100/resn.*': long,
         r'cifar100/wrn28-8.*': {400}, r'cifar100/deit.*': vits, r'cifar100/swin.*': vits,
         r'cifar100/convnext.*': vits, r'tiny_imagenet/.*': {400}, r'imagenet/.*-rsb-a2-.*': {300},
-        r'imagenet/.*-rsb-a3-.*': {100}, r'imagenet/resn.*': {100, 300}, r'imagenet/deit.*-adan-.*': {150, 300},
+        r'imagenet/.*-rsb-a3-.*': {100},
+        r'(cub200|fgvc_aircraft|stanford_cars)/.*': {200},
+        r'(inaturalist201[78]|places205)/.*': {100}, r'imagenet/resn.*': {100, 300}, r'imagenet/deit.*-adan-.*': {150, 300},
         r'imagenet/deit.*': {300}, r'imagenet/swin.*': {300}, r'imagenet/convnext.*': {300},
     }  # fmt: skip
 
@@ -147,6 +153,18 @@ def test_how_images_of_32_pixels_are_cropped(name):
         augment = train['RandAugment']
         assert (augment.num_ops, augment.magnitude_std, augment.operations) == (2, 0.5, 'fixmatch')
         assert augment.magnitude == (9 if 'deit' in name else 7)
+
+
+FINE_NAMES = [n for n in NAMES if re.fullmatch(r'(cub200|fgvc_aircraft|stanford_cars)/.*', n)]
+
+
+@pytest.mark.parametrize('name', FINE_NAMES)
+def test_fine_grained_recipes_start_from_weights_of_imagenet(name):
+    config = Config.fromfile(CONFIGS / name)
+    assert config.model.backbone.pretrained is True
+    assert config.model.backbone.model.endswith('.tv_in1k')
+    assert config.train_dataloader.drop_last
+    assert tuple(config.train_dataloader.dataset.crop.scale) == (0.5, 1.0)
 
 
 def test_networks_are_those_of_the_papers():

@@ -255,7 +255,7 @@ def test_names_of_inaturalist_2018(tmp_path, builders):
 DAMAGES = {
     'cub200': {
         'images.txt': ('1 ../../../etc/passwd', 'is not below'),
-        'classes.txt': ('2 only', 'does not number its classes from 1'),
+        'classes.txt': ('2 only', "'2' is not a number from 1 to 1"),
         'image_class_labels.txt': ('1 9', 'not a number from 1 to 3|say nothing of the image'),
         'train_test_split.txt': ('1 2', 'say nothing of the image'),
     },

@@ -202,7 +202,8 @@ def test_cifar_stem_is_initialised_by_fan_out():
     ('model', 'side', 'stages'),
     [('vit_b_16', 32, 12), ('swin_t', 64, 4), ('vgg11_bn', 64, 6),
      ('convnext_tiny', 64, 4), ('densenet121', 64, 4), ('regnet_y_400mf', 64, 4),
-     ('mnasnet0_5', 64, 5), ('mobilenet_v2', 64, 5), ('efficientnet_b0', 64, 5), ('shufflenet_v2_x0_5', 64, 3)],
+     ('mnasnet0_5', 64, 5), ('mobilenet_v2', 64, 5), ('efficientnet_b0', 64, 5), ('shufflenet_v2_x0_5', 64, 3),
+     ('squeezenet1_1', 64, 4), ('googlenet', 64, 3), ('inception_v3', 96, 3), ('maxvit_t', 224, 4)],
 )  # fmt: skip
 @pytest.mark.slow
 def test_torchvision_families_compute_what_torchvision_does(model, side, stages):
@@ -218,6 +219,21 @@ def test_torchvision_families_compute_what_torchvision_does(model, side, stages)
         assert len(ran) == stages
         assert vectors.shape == (2, backbone.num_features)
         torch.testing.assert_close(vectors, backbone.net(images))
+
+
+@pytest.mark.parametrize(('model', 'stages'), [('tresnet_m', 4), ('twins_svt_small', 4)])
+def test_stages_are_found_where_timm_does_not_name_them_or_the_first_convolution_is_not_on_the_images(model, stages):
+    with torch.device('meta'):
+        shapes = TimmBackbone(model).shapes()
+    assert len(shapes) == stages
+    assert all(shape[0] == 2 for shape in shapes)
+
+
+def test_a_network_whose_stages_give_several_tensors_says_so():
+    with torch.device('meta'):
+        backbone = TimmBackbone('tnt_s_legacy_patch16_224')
+    with pytest.raises(InputError, match='not one tensor but several'):
+        backbone.channels  # noqa: B018
 
 
 @pytest.mark.slow
@@ -254,7 +270,6 @@ def test_width_of_other_timm_families(model):
         ({'type': 'TimmBackbone', 'model': 'convnext_atto_ols', 'stem': 'cifar'}, 'patch stem'),
         ({'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': {'num_heads': 5}}, 'could not build'),
         ({'type': 'TorchvisionBackbone', 'model': 'resnet19'}, "did you mean 'resnet1"),
-        ({'type': 'TorchvisionBackbone', 'model': 'squeezenet1_0'}, 'use TimmBackbone'),
         ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'options': {'depth': 3}}, "'depth'"),
         ({'type': 'TorchvisionBackbone', 'model': 'resnet18', 'options': {'weights': 'x'}}, 'leave it out'),
         ({'type': 'WideResNet', 'depth': 27}, '6n [+] 4'),

@@ -29,6 +29,8 @@ class Backbone(nn.Module):
         prefix_tokens: tokens before those of the patches, of a network on tokens.
         class_token: whether the first of these is a class token; registers alone are none.
         image_size: (H, W) that the network is made for; None: any.
+        input_channels: channels of the images; None: those of its first convolution.
+        usual_size: (H, W) that it was published with, tried last when its stages are measured.
         expected_channels: channels of the stages where they are known beforehand; they tell (N, C, H, W) from
             (N, H, W, C).
     """
@@ -38,6 +40,8 @@ class Backbone(nn.Module):
     prefix_tokens: int = 0
     class_token: bool = True
     image_size: tuple[int, int] | None = None
+    input_channels: int | None = None
+    usual_size: tuple[int, int] | None = None
     expected_channels: tuple[int, ...] = ()
     _shapes: tuple[tuple[torch.Size, ...], torch.Size] | None = None
 
@@ -121,25 +125,33 @@ def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
     return rows, count // rows
 
 
+def _shape(output: object) -> torch.Size:
+    if not isinstance(output, Tensor):
+        raise TypeError('a stage or the last map is not one tensor but several')
+    return output.shape
+
+
 def _measure(backbone: Backbone) -> tuple[tuple[torch.Size, ...], torch.Size]:
     """Shapes of the stages' outputs and of the last map."""
     sizes = [backbone.image_size] if backbone.image_size else [(side, side) for side in SIZES]
+    if backbone.image_size is None and backbone.usual_size is not None:  # what it says of its own size is told
+        sizes = [size for size in sizes if size != backbone.usual_size] + [backbone.usual_size]
     hollow = copy.deepcopy(backbone).to('meta').eval()
-    inputs = next((m.in_channels for m in hollow.modules() if isinstance(m, nn.Conv2d)), 3)
+    inputs = backbone.input_channels or next((m.in_channels for m in hollow.modules() if isinstance(m, nn.Conv2d)), 3)
     reason = ''
     shapes: list[torch.Size] = []
     for name in backbone.stages:
-        hollow.get_submodule(name).register_forward_hook(lambda module, args, out: shapes.append(out.shape))
+        hollow.get_submodule(name).register_forward_hook(lambda module, args, out: shapes.append(_shape(out)))
     for size in sizes:
         shapes.clear()
         try:
             with torch.no_grad():
-                last = hollow.features(torch.empty(2, inputs, *size, device='meta'))
-        except (RuntimeError, AssertionError, ValueError, AttributeError) as error:  # a size that it is not made for
+                last = _shape(hollow.features(torch.empty(2, inputs, *size, device='meta')))
+        except (RuntimeError, AssertionError, ValueError, AttributeError, TypeError) as error:  # of a strange size
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             continue
         if len(shapes) == len(backbone.stages):
-            return tuple(shapes), last.shape
+            return tuple(shapes), last
         reason = f'{len(shapes)} of its {len(backbone.stages)} stages ran'
     raise InputError(
         f'the hidden stages of {type(backbone).__name__} could not be measured ({reason}): choose a policy that looks '

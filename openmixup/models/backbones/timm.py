@@ -107,6 +107,9 @@ class TimmBackbone(Backbone):
         self.class_token = any('cls_token' in name for name, _ in self.net.named_parameters())
         size = getattr(getattr(self.net, 'patch_embed', None), 'img_size', None)
         self.image_size = None if size is None else (int(size[0]), int(size[1]))
+        self.input_channels = in_channels
+        height, width = self.net.pretrained_cfg['input_size'][1:]
+        self.usual_size = (int(height), int(width))
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map, in the layout of the family."""
@@ -169,11 +172,20 @@ def _create(model: str, download: bool, arguments: dict[str, Any]) -> nn.Module:
 def _stages(net: nn.Module) -> dict[str, int]:
     """Module names of timm's feature_info and their channels.
 
-    Left out are the stem, and what does not exist or is never called by itself (a few families).
+    Left out are the stem, and what does not exist or is never called by itself (a few families). If nothing is left,
+    the last module of each stage or block, whose channels are not told (0).
     """
     modules = dict(net.named_modules())
     infos = {info.get('module'): info['num_chs'] for info in getattr(net, 'feature_info', None) or ()}
-    return {
+    found = {
         name: channels for name, channels in infos.items()
         if name in modules and not _STEM.fullmatch(name) and not isinstance(modules[name], nn.ModuleList)
     }  # fmt: skip
+    return found or dict.fromkeys(_last_of_each(modules), 0)
+
+
+def _last_of_each(modules: dict[str, nn.Module]) -> list[str]:
+    parent = next((name for name in ('stages', 'blocks') if name in modules), None)
+    children = [] if parent is None else [f'{parent}.{name}' for name, _ in modules[parent].named_children()]
+    ends = {name: len(child) - 1 for name in children if isinstance(child := modules[name], nn.ModuleList)}
+    return [f'{name}.{ends[name]}' if name in ends else name for name in children]

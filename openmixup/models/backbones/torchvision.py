@@ -78,15 +78,44 @@ _FAMILIES: dict[str, tuple[tuple[_Step, ...], tuple[_Step, ...], str, tuple[str,
         tuple(f'features.{i}' for i in (1, 3, 5, 7)),
     ),
     'VisionTransformer': (('encoder',), (_first_token, 'heads'), 'heads', ('encoder.layers.*',)),
+    'MaxVit': (('stem', 'blocks'), ('classifier',), 'classifier', ('blocks.*',)),
+    'SqueezeNet': (('features',), ('classifier', _flatten), 'classifier', ('features*',)),
+    'GoogLeNet': (
+        (
+            '_transform_input', 'conv1', 'maxpool1', 'conv2', 'conv3', 'maxpool2', 'inception3a', 'inception3b',
+            'maxpool3', *(f'inception4{i}' for i in 'abcde'), 'maxpool4', 'inception5a', 'inception5b',
+        ),
+        ('avgpool', _flatten, 'dropout'),
+        'fc',
+        ('inception3b', 'inception4e', 'inception5b'),
+    ),
+    'Inception3': (
+        (
+            '_transform_input', 'Conv2d_1a_3x3', 'Conv2d_2a_3x3', 'Conv2d_2b_3x3', 'maxpool1', 'Conv2d_3b_1x1',
+            'Conv2d_4a_3x3', 'maxpool2', *(f'Mixed_5{i}' for i in 'bcd'), *(f'Mixed_6{i}' for i in 'abcde'),
+            *(f'Mixed_7{i}' for i in 'abc'),
+        ),
+        ('avgpool', 'dropout', _flatten),
+        'fc',
+        ('Mixed_5d', 'Mixed_6e', 'Mixed_7c'),
+    ),
+}  # fmt: skip
+# Options that the network would not choose by itself: no classifiers in its middle, which nothing here would train, and
+# the initialisation of its authors, which torchvision is about to leave.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    'googlenet': {'aux_logits': False, 'init_weights': True},
+    'inception_v3': {'aux_logits': False, 'init_weights': True},
 }
+_MIDDLE = ('aux1', 'aux2', 'AuxLogits')  # the classifiers that files of these networks have
 
 
 @MODELS.register_module()
 class TorchvisionBackbone(Backbone):
     """A classification network of torchvision without its classifier.
 
-    The bare torchvision network is the sub-module ``net``, the last linear layer of which is taken out. Covered are
-    AlexNet, ConvNeXt, DenseNet, EfficientNet, MNASNet, MobileNet, RegNet, ResNet, ShuffleNet, Swin, VGG and ViT.
+    The bare torchvision network is the sub-module ``net``, the last linear layer (of SqueezeNet the last convolution)
+    of which is taken out. All families are covered; GoogLeNet and Inception come without the classifiers in their
+    middle, and torchvision's weights for them want ``options=dict(transform_input=True)`` if they come from a file.
 
     Args:
         model: a torchvision name such as ``'resnet50'`` or ``'vit_b_16'``.
@@ -137,7 +166,7 @@ class TorchvisionBackbone(Backbone):
             _set_in_channels(self.net, in_channels)
         apply_stem(self.net, stem, model)
         if pretrained is not None and not isinstance(pretrained, bool):
-            load_pretrained(self.net, pretrained, classifier=(classifier,))
+            load_pretrained(self.net, pretrained, classifier=(classifier, *_MIDDLE))
         self.stages = tuple(f'net.{name}' for stage in stages for name in _expand(self.net, stage))
         if self._tokens:
             self.prefix_tokens, self.image_size = 1, (self.net.image_size, self.net.image_size)
@@ -158,7 +187,9 @@ class TorchvisionBackbone(Backbone):
 
     def _run(self, steps: tuple[_Step, ...], x: Tensor) -> Tensor:
         for step in steps:
-            x = getattr(self.net, step)(x) if isinstance(step, str) else step(x)
+            part = getattr(self.net, step) if isinstance(step, str) else step
+            for module in part if isinstance(part, nn.ModuleList) else (part,):
+                x = module(x)
         return x
 
 
@@ -171,6 +202,7 @@ def _create(model: str, download: bool, options: dict[str, Any]) -> nn.Module:
     for name in options:
         if name in ('weights', 'pretrained', 'num_classes', 'progress'):
             raise InputError(f'option {name!r} of TorchvisionBackbone cannot be set under options; leave it out.')
+    options = {**_OPTIONS.get(model, {}), **options}
     try:
         net = models.get_model(model, weights=None, **options)
     except Exception as error:  # torchvision checks by TypeError and ValueError alike
@@ -196,12 +228,13 @@ def _replace(net: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _remove_classifier(net: nn.Module, last: str) -> tuple[str, int]:
-    """Take the last linear layer below ``last`` out; its name and the length of the vectors it was given."""
-    name, linear = [
-        (name, m) for name, m in net.named_modules() if f'{name}.'.startswith(f'{last}.') and isinstance(m, nn.Linear)
+    """Take the last layer with weights below ``last`` out; its name and the length of the vectors it was given."""
+    kinds = (nn.Linear, nn.Conv2d)
+    name, layer = [
+        (name, m) for name, m in net.named_modules() if f'{name}.'.startswith(f'{last}.') and isinstance(m, kinds)
     ][-1]
     _replace(net, name, nn.Identity())
-    return name, linear.in_features
+    return name, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
 
 
 def _set_in_channels(net: nn.Module, in_channels: int) -> None:

@@ -1,0 +1,26 @@
+"""ResNet-18 with weights of ImageNet on CUB-200, 200 epochs."""
+
+_PAGE = 'openmixup 0.2 benchmark page, CUB-200, median of the last epochs'
+
+recipe = 'cub200/resnet18_1xb16-200e_cub200.py'
+policies = {
+    'vanilla': dict(type='Vanilla'),
+    'mixup': dict(type='Mixup', alpha=0.2),
+    'cutmix': dict(type='CutMix', alpha=1.0),
+    'manifoldmix': dict(type='ManifoldMix', alpha=0.5),
+    'saliencymix': dict(type='SaliencyMix', alpha=0.2),
+    'fmix': dict(type='FMix', alpha=0.2),
+    'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'resizemix': dict(type='ResizeMix', alpha=1.0),
+}
+seeds = (0,)
+published = {
+    'vanilla': (77.68, _PAGE),
+    'mixup': (78.39, _PAGE),
+    'cutmix': (78.40, _PAGE),
+    'manifoldmix': (79.76, _PAGE),
+    'saliencymix': (77.95, _PAGE),
+    'fmix': (77.28, _PAGE),
+    'puzzlemix': (78.63, _PAGE),
+    'resizemix': (78.50, _PAGE),
+}

@@ -1,0 +1,25 @@
+"""Learned policies, ResNet-18 with weights of ImageNet on FGVC-Aircraft, with a momentum teacher."""
+
+_PAGE = 'openmixup 0.2 benchmark page, FGVC-Aircraft, median of the last epochs; which head is not said'
+
+recipe = 'fgvc_aircraft/resnet18_1xb16-momentum-200e_fgvc_aircraft.py'
+policies = {
+    'automix': dict(type='AutoMix', alpha=2.0, block=dict(embedding='concat'), mask_loss=dict(schedule='cosine')),
+    # published with the plain loss of the block
+    'samix': dict(
+        type='SAMix',
+        alpha=2.0,
+        block=dict(remap=-1, dropout=0.1),
+        mask_loss=dict(schedule='cosine'),
+        generator=dict(loss='plain'),
+    ),
+    'adautomix': dict(
+        type='AdAutoMix', alpha=1.0, k=3, block=dict(embedding='concat', norm=True), generator=dict(beta=0.3)
+    ),
+}
+seeds = (0,)
+published = {
+    'automix': (81.37, _PAGE),
+    'samix': (82.15, _PAGE),
+    'adautomix': (81.73, _PAGE),
+}

@@ -1,0 +1,26 @@
+"""ResNet-50 on iNaturalist-2017 from random weights, 100 epochs, four processes."""
+
+_PAGE = 'openmixup 0.2 benchmark page, iNaturalist-2017, median of the last 5 epochs'
+
+recipe = 'inaturalist2017/resnet50_4xb64-100e_inaturalist2017.py'
+policies = {
+    'vanilla': dict(type='Vanilla'),
+    'mixup': dict(type='Mixup', alpha=0.2),
+    'cutmix': dict(type='CutMix', alpha=1.0),
+    'manifoldmix': dict(type='ManifoldMix', alpha=0.2),
+    'saliencymix': dict(type='SaliencyMix', alpha=1.0),
+    'fmix': dict(type='FMix', alpha=1.0),
+    'puzzlemix': dict(type='PuzzleMix', alpha=1.0, grids=(2, 4, 8), transport=dict(t_size=-1)),
+    'resizemix': dict(type='ResizeMix', alpha=1.0),
+}
+seeds = (0,)
+published = {
+    'vanilla': (60.23, _PAGE),
+    'mixup': (61.22, _PAGE),
+    'cutmix': (62.34, _PAGE),
+    'manifoldmix': (61.47, _PAGE),
+    'saliencymix': (62.51, _PAGE),
+    'fmix': (61.90, _PAGE),
+    'puzzlemix': (62.66, _PAGE),
+    'resizemix': (62.29, _PAGE),
+}

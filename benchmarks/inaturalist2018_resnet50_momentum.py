@@ -1,0 +1,21 @@
+"""Learned policies, ResNet-50 on iNaturalist-2018 from random weights, with a momentum teacher."""
+
+_PAGE = 'openmixup 0.2 benchmark page, iNaturalist-2018, median of the last 5 epochs; which head is not said'
+
+recipe = 'inaturalist2018/resnet50_4xb64-momentum-100e_inaturalist2018.py'
+policies = {
+    'automix': dict(type='AutoMix', alpha=2.0, block=dict(embedding='concat'), mask_loss=dict(schedule='cosine')),
+    # published with the plain loss of the block
+    'samix': dict(
+        type='SAMix',
+        alpha=2.0,
+        block=dict(remap=-1, dropout=0.1),
+        mask_loss=dict(schedule='cosine'),
+        generator=dict(loss='plain'),
+    ),
+}
+seeds = (0,)
+published = {
+    'automix': (64.73, _PAGE),
+    'samix': (64.84, _PAGE),
+}

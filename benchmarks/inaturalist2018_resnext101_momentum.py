@@ -1,0 +1,21 @@
+"""Learned policies, ResNeXt-101 on iNaturalist-2018 from random weights, with a momentum teacher."""
+
+_PAGE = 'openmixup 0.2 benchmark page, iNaturalist-2018, median of the last 5 epochs; which head is not said'
+
+recipe = 'inaturalist2018/resnext101-32x4d_4xb64-momentum-100e_inaturalist2018.py'
+policies = {
+    'automix': dict(type='AutoMix', alpha=2.0, block=dict(embedding='concat'), mask_loss=dict(schedule='cosine')),
+    # published with the plain loss of the block
+    'samix': dict(
+        type='SAMix',
+        alpha=2.0,
+        block=dict(remap=-1, dropout=0.1),
+        mask_loss=dict(schedule='cosine'),
+        generator=dict(loss='plain'),
+    ),
+}
+seeds = (0,)
+published = {
+    'automix': (70.49, _PAGE),
+    'samix': (70.54, _PAGE),
+}

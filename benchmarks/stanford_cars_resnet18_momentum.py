@@ -1,0 +1,28 @@
+"""Learned policies, ResNet-18 with weights of ImageNet on Stanford-Cars, with a momentum teacher.
+
+The published run of AutoMix with ResNet-18 is said to have 60 epochs.
+"""
+
+_PAGE = 'openmixup 0.2 benchmark page, Stanford-Cars, median of the last epochs; which head is not said'
+
+recipe = 'stanford_cars/resnet18_1xb16-momentum-200e_stanford_cars.py'
+policies = {
+    'automix': dict(type='AutoMix', alpha=2.0, block=dict(embedding='concat'), mask_loss=dict(schedule='cosine')),
+    # published with the plain loss of the block
+    'samix': dict(
+        type='SAMix',
+        alpha=2.0,
+        block=dict(remap=-1, dropout=0.1),
+        mask_loss=dict(schedule='cosine'),
+        generator=dict(loss='plain'),
+    ),
+    'adautomix': dict(
+        type='AdAutoMix', alpha=1.0, k=3, block=dict(embedding='concat', norm=True), generator=dict(beta=0.5)
+    ),
+}
+seeds = (0,)
+published = {
+    'automix': (88.89, _PAGE),
+    'samix': (89.14, _PAGE),
+    'adautomix': (89.19, _PAGE),
+}
