@@ -62,7 +62,12 @@ def _dataset(config: Mapping[str, Any]) -> str:
     name, root = config['type'], Path(config.get('root', 'data')).name
     if name in ('ImageFolder', 'ImageList'):
         return name.removeprefix('Image').lower() if root == 'data' else root
-    known = {'TinyImageNet': 'tiny_imagenet', 'RCFMNIST': 'rcfmnist', 'FGVCAircraft': 'fgvc_aircraft'}
+    known = {
+        'ImageNet': 'imagenet',
+        'TinyImageNet': 'tiny_imagenet',
+        'RCFMNIST': 'rcfmnist',
+        'FGVCAircraft': 'fgvc_aircraft',
+    }
     return known.get(name) or re.sub(r'(?<=[a-z])(?=[A-Z])', '_', name).lower()
 
 
