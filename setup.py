@@ -22,7 +22,7 @@ setup(
     # The configs travel inside the package, so that an installed openmixup trains without a checkout.
     packages=[*find_packages(include=['openmixup', 'openmixup.*']), 'openmixup.configs'],
     package_dir={'openmixup.configs': 'configs'},
-    package_data={'openmixup.configs': ['**/*.py', '*/*.py', '*.py']},
+    package_data={'openmixup.configs': ['**/*.py', '*/*.py', '*.py'], 'openmixup.benchmark': ['assets/*']},
     install_requires=REQUIREMENTS,
     entry_points={'console_scripts': ['openmixup = openmixup.cli:main']},
 )

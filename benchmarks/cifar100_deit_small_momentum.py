@@ -9,6 +9,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (76.24, _PAGE),
 }

@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'samix': (77.94, _PAGE),
 }

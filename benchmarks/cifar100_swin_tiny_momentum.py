@@ -22,6 +22,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (82.67, _PAGE),
     'samix': (82.62, _PAGE),

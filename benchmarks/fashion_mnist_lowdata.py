@@ -1,8 +1,4 @@
-"""Low data: 100 training images of each class, all test images.
-
-SamplePairing mixes to the end here, where its paper ends with plain epochs: labels of half of the picture are kept from
-the network till the last step.
-"""
+"""Low data: 100 training images of each class, all test images."""
 
 recipe = 'fashion_mnist/resnet8_1xb50-100shot-100e_fashion_mnist.py'
 policies = dict(
@@ -46,3 +42,20 @@ policies = dict(
     augmix=dict(type='AugMix'),
 )
 seeds = (0, 1, 2)
+
+# More than two standard deviations below vanilla, and why. Masks, weights and pictures of each agree.
+notes = dict(
+    gridmix='at the end seed 0 is right on 87.5 % of the training images shown clean (cutout 93.9 %), so it '
+    'underfits: a lattice of holes, each 1 to 13 of 28 pixels wide, breaks up the own picture as well as the partner.',
+    cowmix='right on 87.5 % of the clean training images: as published, p is from 0.2 to 0.8, so that no picture is '
+    'nearly clean, while a fifth of those of mixup and fmix has a weight above 0.9.',
+    samplepairing='right on 80.3 % of the clean training images: it mixes to the end here, where its paper ends with '
+    'plain epochs; 80.96 in a trial outside the table with window=(0, 80), seed 0.',
+    kmixup='right on 84.4 % of the clean training images: of three blended pictures one has a weight above 0.9 in 3 % '
+    'of the batches, of the two of mixup in 20 %.',
+    hideandseek='right on 88.0 % of the clean training images: as published, half of each picture is hidden in four '
+    'of five, 41 % of all pixels (gridmask 13 %, cutout 19 %), while the label stays.',
+    softaugmentation='right on 87.2 % of the clean training images: shifts of deviation 0.375 hide 47 % of the '
+    'pixels, which the paper does for 480 of 500 epochs; with p_min of 10 classes in place of 100, seed 0 has 82.09 '
+    'after 96 epochs in a trial outside the table, and 78.76 after four plain ones.',
+)

@@ -29,6 +29,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (80.78, _PAGE),
     'samix': (80.94, _PAGE),

@@ -29,6 +29,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (75.52, _PAGE),
     'samix': (75.83, _PAGE),

@@ -109,8 +109,7 @@ class Registry(MMEngineRegistry):
         except InputError:
             raise
         except (TypeError, ValueError) as error:
-            name = getattr(self._class(cfg), '__name__', 'the class')
-            raise InputError(f'{name} refuses its arguments: {" ".join(str(error).split())}') from error
+            raise InputError(f'{_name(cfg)} refuses its arguments: {" ".join(str(error).split())}') from error
 
     def _class(self, cfg: Mapping) -> Any:
         return self.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
@@ -128,7 +127,7 @@ class Registry(MMEngineRegistry):
             raise InputError(f'type={cls!r} is no {self.name}: give a registered name.')
         if cfg.get('_scope_', self.scope) != self.scope:  # mmengine imports the package that is named here
             raise InputError(f'_scope_={cfg["_scope_"]!r} of {cfg["type"]} is not known: leave _scope_ out.')
-        accepted = accepted_arguments(cls)
+        accepted, name = accepted_arguments(cls), _name(cfg)
         if accepted is None:
             return
         accepted |= {'type', '_scope_'}
@@ -138,14 +137,20 @@ class Registry(MMEngineRegistry):
             if key not in accepted:
                 hint = did_you_mean(key, accepted)
                 takes = ', '.join(sorted(accepted - {'type', '_scope_', 'optimizer'})) or 'nothing'
-                raise InputError(f'{cls.__name__} has no argument {key!r}{hint} (it takes {takes}).')
+                raise InputError(f'{name} has no argument {key!r}{hint} (it takes {takes}).')
 
     def check_complete(self, cfg: Mapping) -> None:
         """Refuse a checked config without an argument that the constructor needs."""
         cls = self._class(cfg)
         missing = sorted(required_arguments(cls) - set(cfg) - FILLED)
         if missing:
-            raise InputError(f'{cls.__name__} needs {", ".join(missing)}: add {missing[0]}=... to its dict.')
+            raise InputError(f'{_name(cfg)} needs {", ".join(missing)}: add {missing[0]}=... to its dict.')
+
+
+def _name(cfg: Mapping) -> str:
+    """What to call the class or function of a config in messages."""
+    given = cfg['type']
+    return given if isinstance(given, str) else getattr(given, '__name__', 'the class')
 
 
 def _child(parent: MMEngineRegistry, *locations: str) -> Registry:

@@ -3,6 +3,7 @@
 # Slurm tells the job SIGNAL_SECONDS (120) before the limit; it saves, is requeued and goes on. It is also requeued, at
 # most MAX_REQUEUES (10) times, after a process or node has failed. GPUS (8), GPUS_PER_NODE (8; 0 asks for none),
 # CPUS_PER_TASK (5), SBATCH_ARGS and SRUN_ARGS come from the environment; SBATCH_ARGS=--array=0-4 trains with seeds 0 to 4.
+# CONFIG may be @PLAN: a file as tools/benchmark.py run --slurm writes it, whose trainings are the tasks of an array.
 set -eu
 [ $# -ge 3 ] || { echo "usage: $0 PARTITION JOB CONFIG [arguments of tools/train.py]" >&2; exit 2; }
 
@@ -19,17 +20,30 @@ submit() {
     --signal="B:USR1@${SIGNAL_SECONDS:-120}" ${SBATCH_ARGS:-} "$0" "$@"
 }
 
-train() {
-  local config=$3 work="work_dirs/$2" job=$SLURM_JOB_ID options=() code=0 limit=0
-  shift 3
-  if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
-    job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
-    work=$work/seed$SLURM_ARRAY_TASK_ID
-    options=(--seed "$SLURM_ARRAY_TASK_ID")
+# The arguments of this job's training go to ARGUMENTS, the command behind it to AFTER.
+choose() {
+  AFTER=()
+  if [ "${2#@}" != "$2" ]; then # a plan
+    # shellcheck source=/dev/null
+    . "${2#@}"
+    # shellcheck disable=SC2154  # the plan has them, quoted
+    exec 9>> "${logs[$SLURM_ARRAY_TASK_ID]}"
+    flock --nonblock 9 || { echo 'another process trains it'; exit 0; }
+    exec >&9 2>&1
+    eval "ARGUMENTS=(${trainings[$SLURM_ARRAY_TASK_ID]}) AFTER=(${commands[$SLURM_ARRAY_TASK_ID]})"
+    echo "\$ train.py ${ARGUMENTS[*]}"
+  elif [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+    ARGUMENTS=("$2" --work-dir "work_dirs/$1/seed$SLURM_ARRAY_TASK_ID" --seed "$SLURM_ARRAY_TASK_ID" --resume "${@:3}")
+  else
+    ARGUMENTS=("$2" --work-dir "work_dirs/$1" --resume "${@:3}")
   fi
+}
+
+train() {
+  local job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID} code=0 limit=0
+  choose "${@:2}"
   # shellcheck disable=SC2086  # SRUN_ARGS is a list of words
-  srun --kill-on-bad-exit=1 ${SRUN_ARGS:-} python -u "$TOOLS/train.py" "$config" --launcher slurm \
-    --work-dir "$work" "${options[@]}" --resume "$@" &
+  srun --kill-on-bad-exit=1 ${SRUN_ARGS:-} python -u "$TOOLS/train.py" "${ARGUMENTS[@]}" --launcher slurm &
   local step=$!
   trap 'limit=1; kill -USR1 $step' USR1
   trap 'kill -TERM $step' TERM
@@ -38,15 +52,17 @@ train() {
     code=0
     wait $step || code=$?
   done
-  if [ $code -eq 0 ]; then exit 0; fi
-  # not after a mistake of the user (2), nor when the job was cancelled
-  if [ $limit -eq 0 ] && { [ $code -eq 2 ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_REQUEUES:-10}" ]; }; then
-    exit $code
+  if [ $code -eq 0 ]; then
+    "${AFTER[@]}"
+    exit 0
   fi
-  if scontrol show job "$job" | grep -q JobState=RUNNING; then
+  # not after a mistake of the user (2), nor when the job was cancelled
+  if { [ $limit -ne 0 ] || { [ $code -ne 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "${MAX_REQUEUES:-10}" ]; }; } \
+    && scontrol show job "$job" | grep -q JobState=RUNNING; then
     echo "requeued after exit code $code"
     exec scontrol requeue "$job"
   fi
+  if [ ${#AFTER[@]} -gt 0 ]; then "${AFTER[@]}" --exit-code $code; fi
   exit $code
 }
 

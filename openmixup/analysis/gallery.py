@@ -57,12 +57,12 @@ def mix_gallery(
     count = min(rows, len(view.mixture))
     index, weight = view.mixture.index[:count].cpu(), view.mixture.weight[:count].detach().float().cpu()
     shown = min(index.shape[1], 1 + MOST_PARTNERS)
-    sources = _pictures(images, mean, std)
-    mixed = _pictures(view.inputs[:count], mean, std)
+    sources = pictures(images, mean, std)
+    mixed = pictures(view.inputs[:count], mean, std)
     masks = None if view.masks is None else view.masks[:count].detach().float().cpu()
     height, width = mixed.shape[1:3]
     scale = max(1, -(-CELL // min(height, width)))
-    names = _names(images, labels, class_names)
+    names = label_texts(images, labels, class_names)
     grid = []
     for row in range(count):
         cells = [
@@ -115,7 +115,7 @@ def _written(path: str | os.PathLike[str], ending: str, picture: np.ndarray, opt
     return target
 
 
-def _pictures(images: Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> np.ndarray:
+def pictures(images: Tensor, mean: float | Sequence[float], std: float | Sequence[float]) -> np.ndarray:
     """(N, H, W, 3) uint8 of normalised images with 1 or 3 channels."""
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(f'images are of shape {tuple(images.shape)}: a gallery shows (N, 1 or 3, H, W).')
@@ -130,7 +130,7 @@ def _grey(mask: Tensor) -> np.ndarray:
     return levels[..., None].expand(-1, -1, 3).numpy()
 
 
-def _names(images: Tensor, labels: Tensor | None, class_names: Sequence[str] | None) -> list[str]:
+def label_texts(images: Tensor, labels: Tensor | None, class_names: Sequence[str] | None) -> list[str]:
     """What to print for each source."""
     if labels is None:
         return [''] * len(images)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from openmixup.benchmark import Table, find_tables, load_table, read_rows
-from openmixup.benchmark.report import current_rows, numbers, spread, to_vanilla
+from openmixup.benchmark.report import spread, to_vanilla
 from openmixup.benchmark.runs import results_file
+from openmixup.benchmark.scores import current_rows, numbers
 
 __all__ = ['markdown', 'measured', 'published']
 

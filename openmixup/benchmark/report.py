@@ -1,4 +1,4 @@
-"""The results of a table as Markdown."""
+"""The results of tables as Markdown."""
 
 from __future__ import annotations
 
@@ -6,142 +6,209 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from openmixup.benchmark.leaves import recipe_numbers
-from openmixup.benchmark.results import SETTINGS_VERSION, key_of, same_config
-from openmixup.benchmark.runs import planned_runs
+from openmixup.benchmark.ranking import Ranking
+from openmixup.benchmark.scores import gain, numbers
+from openmixup.benchmark.significance import LEVEL
+from openmixup.benchmark.standings import Board, Standing, boards
 from openmixup.benchmark.table import Table
 
-__all__ = ['current_rows', 'numbers', 'report', 'spread', 'to_vanilla']
+__all__ = [
+    'board_report',
+    'distinct',
+    'notes',
+    'p_value',
+    'rank_basis',
+    'ranking_markdown',
+    'report',
+    'spread',
+    'tables_allow',
+    'to_vanilla',
+]
 
 _HEAD = (
-    'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'to vanilla',
-    'published', 'seconds', 'hardware', 'commit',
+    'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'to vanilla', 'p',
+    'claimed by others', 'to claim', 'time', 'FLOPs', 'memory', 'hardware', 'commit',
 )  # fmt: skip
-
-
-def numbers(rows: Sequence[Mapping[str, str]], column: str) -> list[float]:
-    """The values of a column where there are any."""
-    return [float(row[column]) for row in rows if row[column]]
+NONE = '–'
+SCORE_NAMES = {'last': 'the last epoch', 'median10': 'the median of the last ten', 'best': 'the best epoch'}
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean and sample standard deviation, or the one value."""
     if not values:
-        return '–'
+        return NONE
     sd = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
     return f'{statistics.fmean(values):.2f}{sd}'
 
 
-def _distinct(rows: Sequence[Mapping[str, str]], column: str, length: int | None = None) -> str:
-    return ', '.join(dict.fromkeys(row[column][:length] for row in rows if row[column])) or '–'
-
-
 def to_vanilla(rows: Sequence[Mapping[str, str]], vanilla: Sequence[Mapping[str, str]]) -> str:
-    """Difference of the means of the last epoch, in points."""
-    own, base = numbers(rows, 'top1_last'), numbers(vanilla, 'top1_last')
-    if not own or not base or rows is vanilla:
-        return '–'
-    return f'{statistics.fmean(own) - statistics.fmean(base):+.2f}'
+    """Mean and standard deviation of the differences in the last epoch over the shared seeds, and how many these are.
+
+    The number is left out where it is that of the rows.
+    """
+    found = None if rows is vanilla else gain(rows, vanilla)
+    if found is None:
+        return NONE
+    sd = '' if found.sd is None else f' ± {found.sd:.2f}'
+    return f'{found.mean:+.2f}{sd}' + (f' (n {found.n})' if found.n != len(rows) else '')
 
 
-def _line(
-    table: Table,
-    policy: str,
-    epochs: int,
-    rows: Sequence[Mapping[str, str]],
-    vanilla: Sequence[Mapping[str, str]],
-    places: list[str],
-) -> tuple[str, ...]:
+def p_value(p: float | None) -> str:
+    """Two digits, or that it is below a thousandth."""
+    return NONE if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}' if p < 0.1 else f'{p:.2f}'
+
+
+def distinct(rows: Sequence[Mapping[str, str]], column: str, length: int | None = None) -> str:
+    """The different values of a column, in the order of the rows."""
+    return ', '.join(dict.fromkeys(row[column][:length] for row in rows if row[column])) or NONE
+
+
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None else form.format(value)
+
+
+def _line(board: Board, standing: Standing, places: list[str]) -> tuple[str, ...]:
     """The cells of one policy; where its published figure is from joins ``places``, which become footnotes."""
-    published = '–'
-    figure = table.published_for(policy, epochs)
-    if figure is not None:
-        value, place = figure
+    table, rows = board.table, standing.rows
+    published = NONE
+    if standing.published is not None:
+        value, place = standing.published
         if place not in places:
             places.append(place)
         published = f'{value:.2f} [{places.index(place) + 1}]'
+    start = (standing.policy, str(board.epochs))
+    flops = _number(standing.flops, '{:.2f}×')
     if not rows:
-        return policy, str(epochs), '0', 'not run', 'not run', 'not run', '–', published, '–', '–', '–'
-    seconds = numbers(rows, 'seconds')
+        return *start, '0', *['not run'] * 3, NONE, NONE, published, NONE, NONE, flops, NONE, NONE, NONE
+    cost = standing.costs[0]
+    seconds = _number(cost.seconds, '{:.0f} s') + _number(cost.ratio, ', {:.2f}×').removeprefix(NONE)
+    seconds += f' (n {cost.n})' if cost.n != len(rows) else ''
+    reference = board.reference
     return (
-        policy,
-        str(epochs),
+        *start,
         str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
-        spread(numbers(rows, 'top1_last')),
-        spread(numbers(rows, 'top1_median10')),
-        spread(numbers(rows, 'top1_best')),
-        to_vanilla(rows, vanilla),
+        *(spread(numbers(rows, column)) for column in ('top1_last', 'top1_median10', 'top1_best')),
+        'reference' if standing is reference else to_vanilla(rows, reference.rows if reference else ()),
+        p_value(standing.gain_p),
         published,
-        f'{statistics.fmean(seconds):.0f}' if seconds else '–',
-        _distinct(rows, 'hardware'),
-        _distinct(rows, 'commit', 11),
+        _number(standing.to_published, '{:+.2f}'),
+        seconds,
+        flops,
+        _number(cost.memory, '{:.0f} MB'),
+        distinct(rows, 'hardware'),
+        distinct(rows, 'commit', 11),
     )
 
 
-def current_rows(
-    table: Table, rows: Sequence[Mapping[str, str]], configs: str | Path = 'configs', epochs: int | None = None
-) -> tuple[list[Mapping[str, str]], int]:
-    """The rows of runs that the table plans, with the config of today, and how many have another config.
+def notes(board: Board) -> list[str]:
+    """What has to be said of the figures of a board, in whole sentences."""
+    said = list(board.warnings)
+    if board.others:
+        said.append(f'{board.others} rows of another config are left out.')
+    counts = sorted({standing.gain.n for standing in board.standings if standing.gain is not None})
+    if counts:
+        said.append(_what_n_allows(counts))
+    if any(standing.to_published is not None for standing in board.standings):
+        said.append(
+            f'"To claim" compares {SCORE_NAMES[board.table.published_score]} here with figures that others claim.'
+        )
+    return said
+
+
+def _what_n_allows(counts: Sequence[int]) -> str:
+    """How far the statements on gains carry with so many seeds."""
+    if counts[-1] < 2:
+        return 'Each policy shares one seed with vanilla: no gain here can be told from chance.'
+    text = f'p: paired t-test over the shared seeds, corrected by Holm; below {LEVEL} a gain is told from chance.'
+    text += f' With {counts[-1]} seeds this leans on the law of the differences, which cannot be checked: '
+    text += f'the exact sign-flip test, which needs none, cannot go below {2.0 ** (1 - counts[-1]):.2g}'
+    text += ' and so supports no statement.' if 2.0 ** (1 - counts[-1]) >= LEVEL else ' before the correction.'
+    return text + (' Policies of one seed have no p.' if counts[0] < 2 else '')
+
+
+def board_report(found: Sequence[Board]) -> str:
+    """Markdown of one table: a line for each policy and number of epochs, by the gain to vanilla.
+
+    Top-1 in percent as mean ± sample standard deviation over the seeds; the gain is that in the last epoch, paired over
+    the seeds.
 
     Args:
-        table: the table.
-        rows: its results.
-        configs: folder of the recipes.
-        epochs: for the rows of a trial: their length.
-
-    Raises:
-        InputError: a leaf has not been written.
+        found: the boards of the table.
     """
-    plan = {run.key: run for run in planned_runs(table, configs=configs, epochs=epochs)} if rows else {}
-    known = [row for row in rows if key_of(row) in plan]
-    current = [row for row in known if same_config(row, plan[key_of(row)].config_hash)]
-    return current, len(known) - len(current)
+    table, trial = found[0].table, found[0].trial
+    named = ', '.join(f'`configs/{board.recipe}`' for board in found)
+    seeds = ', '.join(map(str, table.seeds))
+    text = [f'### {table.name}', '', f'Recipe{"s" if len(found) > 1 else ""} {named}, seeds {seeds}.']
+    if trial:
+        text[-1] += f' A trial of {found[0].epochs} epochs, not the recipe.'
+    text[-1] += ' Top-1 in percent, mean ± standard deviation over the seeds.'
+    places: list[str] = []
+    text += ['', *(f'| {" | ".join(cells)} |' for cells in (_HEAD, ['---'] * len(_HEAD)))]
+    text += [f'| {" | ".join(_line(board, standing, places))} |' for board in found for standing in board.standings]
+    said = list(dict.fromkeys(note for board in found for note in notes(board)))
+    text += ['', *said] if said else []
+    if places:
+        text += ['', *(f'[{i}] Claimed by others, not measured here: {p}.  ' for i, p in enumerate(places, start=1))]
+    if table.notes:
+        text += ['', *(f'- {policy}: {note}' for policy, note in table.notes.items())]
+    return '\n'.join(text)
 
 
 def report(
-    table: Table, rows: Sequence[Mapping[str, str]], configs: str | Path = 'configs', epochs: int | None = None
+    table: Table,
+    rows: Sequence[Mapping[str, str]],
+    configs: str | Path = 'configs',
+    epochs: int | None = None,
+    flops: Mapping[str, float] | None = None,
 ) -> str:
-    """Markdown: one line for each policy and number of epochs.
-
-    Top-1 in percent as mean ± sample standard deviation over the seeds; the difference to vanilla is that of the means
-    of the last epoch. Rows of another config than that of today are only counted.
+    """Markdown of the results of a table.
 
     Args:
         table: the table.
-        rows: its results.
+        rows: its results; those of another config than that of today are only counted.
         configs: folder of the recipes.
         epochs: for the rows of a trial: their length.
+        flops: FLOP ratio by the type of a policy.
 
     Raises:
         InputError: a leaf has not been written.
     """
-    root = Path(configs)
-    lengths = [recipe_numbers(root / recipe)['epochs'] for recipe in table.recipes] if epochs is None else [epochs]
-    current, others = current_rows(table, rows, configs, epochs)
-    places: list[str] = []
-    lines, warnings = [], []
-    for length in lengths:
-        found = {policy: [row for row in current if key_of(row)[:2] == (policy, length)] for policy in table.policies}
-        vanilla = found.get('vanilla', [])
-        lines += [_line(table, policy, length, found[policy], vanilla, places) for policy in table.policies]
-        for policy, own in found.items():
-            older = [row for row in own if row['settings_version'] != str(SETTINGS_VERSION)]
-            hashes = _distinct(older, 'config_hash')
-            if ',' in hashes:
-                warnings.append(
-                    f'Not comparable: the seeds of {policy}, {length} epochs, had different configs ({hashes}).'
-                )
-    if others:
-        warnings.append(f'{others} rows of another config are left out.')
-    recipes = table.recipes if epochs is None else table.recipes[:1]
-    named = ', '.join(f'`configs/{recipe}`' for recipe in recipes)
-    seeds = ', '.join(map(str, table.seeds))
-    text = [f'### {table.name}', '', f'Recipe{"s" if len(recipes) > 1 else ""} {named}, seeds {seeds}.']
-    if epochs is not None:
-        text[-1] += f' A trial of {epochs} epochs, not the recipe.'
-    text[-1] += ' Top-1 in percent, mean ± standard deviation over the seeds.'
-    text += ['', *(f'| {" | ".join(cells)} |' for cells in (_HEAD, ['---'] * len(_HEAD), *lines))]
-    text += ['', *warnings] if warnings else []
-    if places:
-        text += ['', *(f'[{i}] {place}.  ' for i, place in enumerate(places, start=1))]
+    return board_report(boards(table, rows, configs, epochs, flops))
+
+
+def ranking_markdown(ranking: Ranking) -> str:
+    """The mean ranks over several tables."""
+    seeds = ', '.join(f'{name} ({n})' for name, n in zip(ranking.boards, ranking.seeds, strict=True))
+    text = ['### Mean rank', '', f'Over {rank_basis(ranking)}, with the number of shared seeds: {seeds}.']
+    if not ranking.ranked:
+        return '\n'.join([*text[:2], 'No two policies have results of shared seeds in all of these tables.'])
+    text[-1] += ' ' + tables_allow(ranking)
+    text += ['', f'| policy | mean rank | {" | ".join(ranking.boards)} |', '| --- ' * (2 + len(ranking.boards)) + '|']
+    text += [
+        f'| {one.policy} | {one.mean:.2f} | {" | ".join(f"{rank:g}" for rank in one.ranks)} |' for one in ranking.ranked
+    ]
+    if ranking.missing:
+        absent = ', '.join(f'{name} ({count})' for name, count in ranking.missing.items())
+        text += ['', f'Not ranked, for they lack some of the tables (number that they have): {absent}.']
     return '\n'.join(text)
+
+
+def rank_basis(ranking: Ranking) -> str:
+    """How many tables the ranks rest on, and how many lengths of training if they have several."""
+    tables = f'{ranking.tables} table{"s" if ranking.tables > 1 else ""}'
+    lengths = len(ranking.boards)
+    return tables if lengths == ranking.tables else f'{lengths} lengths of training in {tables}'
+
+
+def tables_allow(ranking: Ranking) -> str:
+    """Which policies differ over the tables, as far as so many tables can tell."""
+    if ranking.least_p is None:
+        return 'One table says nothing about others.'
+    if ranking.least_p >= LEVEL:
+        return (
+            f'With {ranking.tables} tables the exact sign-flip test cannot go below {ranking.least_p:.2g}: '
+            'no difference over the tables can be told from chance.'
+        )
+    names = [one.policy for one in ranking.ranked]
+    same = '; '.join(' to '.join((names[first], names[last])) for first, last in ranking.groups)
+    return f'Not told apart (exact sign-flip test over the tables, corrected by Holm): {same or "none"}.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,9 @@ from openmixup.benchmark.leaves import leaves_of, recipe_numbers
 from openmixup.benchmark.results import key_of, read_rows, same_config
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError, did_you_mean
+
+# the beginnings of the lines of progress: "epoch 3/20 [7/40]  ...", "epoch 3/20  ...", "step 70/400  ..."
+_POSITION = re.compile(r'^(?:epoch|step) (\d+)/(\d+)(?: \[(\d+)/(\d+)\])?  ', re.MULTILINE)
 
 __all__ = ['Run', 'missing_runs', 'planned_runs', 'results_file']
 
@@ -49,6 +53,11 @@ class Run:
         return f'{self.policy}, {self.epochs} epochs, seed {self.seed}'
 
     @property
+    def row(self) -> str:
+        """How it is called on the command line, and the name of its work folder: ``cutmix-100e-seed0``."""
+        return self.work_dir.name
+
+    @property
     def key(self) -> tuple[str, int, int]:
         """The key of its row."""
         return self.policy, self.epochs, self.seed
@@ -57,6 +66,27 @@ class Run:
     def log(self) -> Path:
         """File for what the run prints; while it is locked the run is going on."""
         return self.work_dir.with_name(f'{self.work_dir.name}.log')
+
+    @property
+    def failure(self) -> Path:
+        """File that tells of its last failure, apart from the logs."""
+        return self.work_dir.parent / 'failures' / f'{self.work_dir.name}.txt'
+
+    @property
+    def share(self) -> float | None:
+        """How much of the training is done, between 0 and 1, by the last line of its log that tells; None if none."""
+        try:
+            with open(self.log, 'rb') as stream:
+                stream.seek(max(0, stream.seek(0, 2) - 2**14))
+                text = stream.read().decode('utf-8', 'replace')
+        except FileNotFoundError:
+            return None
+        told = list(_POSITION.finditer(text.rpartition('\n$ ')[2]))  # of the last attempt
+        if not told:
+            return None
+        done, of, batch, batches = (int(number or 0) for number in told[-1].groups())
+        inside = (1 - batch / batches) if batches else 0.0
+        return min(1.0, max(0.0, (done - inside) / max(1, of)))
 
     @cached_property
     def _loaded(self) -> Any:
@@ -93,22 +123,28 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def arguments(self, data: str | None = None) -> list[str]:
+        """What the trainer is told: it continues if there is a checkpoint of this config.
+
+        Args:
+            data: root folder of the data; None: that of the config.
+        """
+        words = [str(self.config), '--work-dir', str(self.work_dir), '--seed', str(self.seed)]
+        words += ['--resume'] * self.begun
+        words += ['--data', data] if data is not None else []
+        return words + (['--cfg-options', *self.options] if self.options else [])
+
     def command(self, trainer: Sequence[str], data: str | None = None) -> list[str]:
-        """The command line of the run.
+        """The command line of the run on this machine.
 
         Args:
             trainer: command that trains: an interpreter of Python and its arguments.
             data: root folder of the data; None: that of the config.
         """
-        command = [*trainer, str(self.config), '--work-dir', str(self.work_dir), '--seed', str(self.seed)]
-        if self.processes > 1:
-            torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={self.processes}']
-            command = [command[0], *torchrun, *command[1:], '--launcher', 'pytorch']
-        if self.begun:
-            command.append('--resume')
-        if data is not None:
-            command += ['--data', data]
-        return command + (['--cfg-options', *self.options] if self.options else [])
+        if self.processes == 1:
+            return [*trainer, *self.arguments(data)]
+        torchrun = ['-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={self.processes}']
+        return [trainer[0], *torchrun, *trainer[1:], *self.arguments(data), '--launcher', 'pytorch']
 
 
 def _chosen(name: str, wanted: Sequence | None, known: Sequence) -> list:
@@ -161,6 +197,7 @@ def planned_runs(
     policies: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     epochs: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[Run]:
     """The runs of a table, seed by seed so that an early stop leaves whole comparisons.
 
@@ -171,9 +208,10 @@ def planned_runs(
         policies: only these; None: all.
         seeds: only these; None: all.
         epochs: for a trial: another length than the recipe's.
+        names: only these rows, by the names of their work folders; None: all.
 
     Raises:
-        InputError: a policy or seed that the table has not, or a leaf that has not been written.
+        InputError: a policy, seed or row that the table has not, or a leaf that has not been written.
     """
     leaves = leaves_of(table, configs)
     wanted = _chosen('policy', policies, list(table.policies))
@@ -192,7 +230,8 @@ def planned_runs(
             folder = base / f'{leaf.policy}-{length}e-seed{seed}'
             options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)
             runs.append(Run(table.name, leaf.policy, seed, length, leaf.path, folder, options, leaf.processes))
-    return runs
+    chosen = _chosen('row', names, [run.row for run in runs])
+    return [run for run in runs if run.row in chosen]
 
 
 def missing_runs(table: Table, rows: str | Path, *arguments: Any, **options: Any) -> list[Run]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from openmixup.benchmark.results import append_row, row_of
+from openmixup.benchmark.outcome import keep_failure, keep_row, lock_log, trained_elsewhere
 from openmixup.benchmark.runs import Run
+from openmixup.benchmark.screen import Lines, Screen
 from openmixup.errors import InputError
 
 __all__ = ['Sweep']
@@ -28,6 +29,7 @@ class _Job(NamedTuple):
     process: subprocess.Popen
     log: BinaryIO
     begin: float
+    offset: int
     gpus: tuple[str, ...]
 
 
@@ -64,14 +66,15 @@ class Sweep:
 
     A run whose summary is there is collected, one that has a checkpoint is continued, both only if of the same config.
     The log of a run is locked while it goes on, by the trainer too, so that no run is ever trained twice at the same
-    time.
+    time. Runs that another process trains are waited for, so that several sweeps share a table, and one that was killed
+    and started again waits for the trainings that outlived it.
 
     Args:
         runs: the runs, in the order in which they are started.
         results: CSV file that the rows are appended to.
         jobs: runs at once.
         trainer: command that trains; the config, ``--work-dir`` and so on follow it.
-        say: gets the lines of progress.
+        screen: where progress is shown; None: one printed line for each run that ends.
         data: root folder of the data; None: that of the configs.
         gpus: each process of a run gets one of so many GPUs in turn, the least busy first; None: they see what this
             process sees.
@@ -87,7 +90,7 @@ class Sweep:
         results: str | Path,
         jobs: int = 1,
         trainer: Sequence[str] = (sys.executable, '-m', 'openmixup', 'train'),
-        say: Callable[[str], None] = print,
+        screen: Screen | None = None,
         patience: float = 60.0,
         data: str | None = None,
         gpus: int | None = None,
@@ -95,7 +98,7 @@ class Sweep:
         self.waiting = list(runs)
         self.total = len(runs)
         self.results, self.jobs, self.trainer = Path(results), max(1, jobs), list(trainer)
-        self.say, self.patience, self.data = say, patience, data
+        self.screen, self.patience, self.data = screen or Lines(), patience, data
         self._gpus, self._started = _devices(gpus), 0
         for run in runs:
             if gpus is not None and run.processes > gpus:
@@ -105,6 +108,7 @@ class Sweep:
                 )
         self.failures: list[tuple[Run, str]] = []
         self._running: list[_Job] = []
+        self._elsewhere: list[Run] = []
         self._durations: list[float] = []
         self._done = 0
 
@@ -116,14 +120,17 @@ class Sweep:
         """
         with _caught() as interrupts:
             try:
-                while (self.waiting or self._running) and not interrupts:
+                while (self.waiting or self._running or self._elsewhere) and not interrupts:
                     while self.waiting and len(self._running) < self.jobs and not interrupts:
                         self._start(self.waiting.pop(0))
                     self._reap()
-                    if self._running:
-                        time.sleep(0.1)
+                    if self._running or self._elsewhere:
+                        self._show()
+                        time.sleep(0.1 if self._running else 1.0)
+                        self._take_back()
             finally:  # after an interrupt or an error; nothing is left to stop otherwise
                 self._stop()
+                self.screen.close()
         if interrupts:
             raise KeyboardInterrupt
         return self.failures
@@ -131,20 +138,19 @@ class Sweep:
     def _start(self, run: Run) -> None:
         """Collect a finished run, or start it with its output in its log."""
         run.work_dir.mkdir(parents=True, exist_ok=True)
-        log = open(run.log, 'ab')  # noqa: SIM115 (closed when the run has ended)
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.close()
-            self._fail(run, 'another process trains it')
+        log = lock_log(run)
+        if log is None:
+            self._elsewhere.append(run)
+            self.screen.say(f'{run.name}: another process trains it; its end is waited for')
             return
         if run.summary() is not None:
             log.close()
             self._collect(run, 'collected')
             return
+        offset = log.tell()
         command = run.command(self.trainer, self.data)
         gpus = self._next_gpus(run.processes)
-        log.write(f'$ {" ".join(command)}\n'.encode())
+        log.write(f'$ {shlex.join(command)}\n'.encode())
         log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
         environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
@@ -154,10 +160,10 @@ class Sweep:
             )
         except OSError as error:
             log.close()
-            self._fail(run, f'could not be started: {error}')
+            self._fail(run, f'could not be started: {error}', offset)
             return
         self._started += run.processes
-        self._running.append(_Job(run, process, log, time.monotonic(), gpus))
+        self._running.append(_Job(run, process, log, time.monotonic(), offset, gpus))
 
     def _next_gpus(self, count: int) -> tuple[str, ...]:
         """The ``count`` GPUs with the fewest runs; in turn among equals. None at all if there is no choice."""
@@ -165,41 +171,59 @@ class Sweep:
         busy = [gpu for job in self._running for gpu in job.gpus]
         return tuple(sorted(self._gpus[turn:] + self._gpus[:turn], key=busy.count)[:count])
 
+    def _take_back(self) -> None:
+        """Runs that no other process trains any more wait here again, first in the line."""
+        free = [run for run in self._elsewhere if not trained_elsewhere(run)]
+        self._elsewhere = [run for run in self._elsewhere if run not in free]
+        self.waiting[:0] = free
+
     def _reap(self) -> None:
         """Turn each run that has ended into a row or a failure."""
         for job in list(self._running):
-            run, process, log, begin, _ = job
-            code = process.poll()
+            run, code = job.run, job.process.poll()
             if code is None:
                 continue
             self._running.remove(job)
-            log.close()
+            job.log.close()
             if code != 0:
-                self._fail(run, f'exit code {code}')
+                self._fail(run, f'exit code {code}', job.offset)
             elif run.summary() is None:
-                self._fail(run, 'no summary.json of this run and config, though it ended with exit code 0')
+                self._fail(run, 'no summary.json of this run and config, though it ended with exit code 0', job.offset)
             else:
-                self._durations.append(time.monotonic() - begin)
+                self._durations.append(time.monotonic() - job.begin)
                 self._collect(run, f'{self._durations[-1]:.0f} s')
 
     def _collect(self, run: Run, how: str) -> None:
-        summary = run.summary()
-        assert summary is not None
-        append_row(self.results, row_of(summary, run.table, run.policy, run.seed, run.epochs))
+        summary = keep_row(run, self.results)
         self._done += 1
         self._report(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, {how}')
 
-    def _fail(self, run: Run, reason: str) -> None:
+    def _fail(self, run: Run, reason: str, offset: int) -> None:
+        keep_failure(run, reason, offset)
         self.failures.append((run, reason))
-        self._report(f'{run.name}: FAILED, {reason}; see {run.log}')
+        self._report(f'{run.name}: FAILED, {reason}; see {run.failure}')
 
     def _report(self, text: str) -> None:
-        left = len(self.waiting) + len(self._running)
-        eta = ''
-        if left and self._durations:
-            seconds = sum(self._durations) / len(self._durations) * left / self.jobs
-            eta = f'; about {seconds / 60:.0f} min left' if seconds >= 90 else f'; about {seconds:.0f} s left'
-        self.say(f'[{self._done + len(self.failures)}/{self.total}] {text}{eta}')
+        self.screen.say(f'[{self._done + len(self.failures)}/{self.total}] {text}{self._eta()}')
+
+    def _eta(self) -> str:
+        """How long the rest takes at the pace so far, by the runs that have ended or else by those that go on."""
+        left = self.waiting + self._elsewhere + [job.run for job in self._running]
+        now, shares = time.monotonic(), {job.run.key: job.run.share or 0.0 for job in self._running}
+        paces = self._durations or [
+            (now - job.begin) / shares[job.run.key] for job in self._running if shares[job.run.key] > 0.02
+        ]
+        if not left or not paces:
+            return ''
+        work = sum(1 - shares.get(run.key, 0.0) for run in left) * sum(paces) / len(paces)
+        seconds = work / min(self.jobs, len(left))
+        return f'; about {seconds / 60:.0f} min left' if seconds >= 90 else f'; about {seconds:.0f} s left'
+
+    def _show(self) -> None:
+        if self.screen.due():
+            shares = {job.run.name: job.run.share for job in self._running}
+            shares |= {f'{run.name} (elsewhere)': run.share for run in self._elsewhere}
+            self.screen.show(self._done, len(self.failures), self.total, shares, self._eta())
 
     def _stop(self) -> None:
         """SIGTERM to all runs, SIGKILL to those still there after ``patience`` seconds; they are continued later."""

@@ -11,9 +11,10 @@ from typing import Any
 
 from openmixup.errors import InputError, did_you_mean
 
-__all__ = ['Table', 'find_tables', 'load_table']
+__all__ = ['SCORES', 'Table', 'find_tables', 'load_table']
 
-_KEYS = ('recipe', 'policies', 'seeds', 'published', 'vary')
+_KEYS = ('recipe', 'policies', 'seeds', 'published', 'published_score', 'vary', 'notes')
+SCORES = {'last': 'top1_last', 'median10': 'top1_median10', 'best': 'top1_best'}  # and their columns in the results
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class Table:
         seeds: seeds of the runs of each policy.
         published: policy -> (top-1 in percent, where it is published), or policy -> {epochs: (top-1, where)}.
         vary: ``dict(epochs=(200, 400))``, or empty.
+        published_score: which score of ours the published figures are compared with: ``'last'`` epoch, ``'median10'``
+            of the last ten, or ``'best'``, chosen on the test set as they were.
+        notes: policy -> one sentence about its row, such as why it is behind vanilla.
     """
 
     path: Path
@@ -35,6 +39,8 @@ class Table:
     seeds: tuple[int, ...] = (0,)
     published: Mapping[str, Any] = field(default_factory=dict)
     vary: Mapping[str, tuple] = field(default_factory=dict)
+    published_score: str = 'last'
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,6 +68,11 @@ def _check(table: Table) -> Table:
         )
     if set(table.vary) - {'epochs'}:
         raise InputError(f'{table.path}: vary={dict(table.vary)!r} can hold epochs only.')
+    if table.published_score not in tuple(SCORES):
+        hint = did_you_mean(str(table.published_score), SCORES)
+        raise InputError(
+            f'{table.path}: published_score={table.published_score!r}{hint} (it is one of {", ".join(SCORES)}).'
+        )
     if not table.policies or not table.seeds:
         raise InputError(f'{table.path}: give at least one policy and one seed.')
     for name, policy in table.policies.items():
@@ -71,9 +82,10 @@ def _check(table: Table) -> Table:
                 f'{table.path}: the policy {name!r} is {policy!r}; give dict(type=...) and name it after its type in '
                 'lower case, with what differs from the usual after a hyphen (cutmix, cutmix-a1).'
             )
-    for name in table.published:
-        if name not in table.policies:
-            raise InputError(f'{table.path}: published names {name!r}{did_you_mean(name, table.policies)}.')
+    for key, names in (('published', table.published), ('notes', table.notes)):
+        for name in names:
+            if name not in table.policies:
+                raise InputError(f'{table.path}: {key} names {name!r}{did_you_mean(name, table.policies)}.')
     return table
 
 

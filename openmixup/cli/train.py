@@ -106,7 +106,8 @@ def report(runner: Any) -> None:
         _score(summary.get('best'), 'best (epoch {epoch}, chosen on the evaluation data)'),
     ]
     if any(scores):
-        print('top-1 ' + ', '.join(filter(None, scores)))
+        name = 'top-1' if 'top1' in summary['last'] else 'MAE'
+        print(f'{name} ' + ', '.join(filter(None, scores)))
     if summary:
         print(f'{summary["seconds"]:.0f} s, {summary["parameters"] / 1e6:.2f} M parameters, {summary["hardware"]}')
     places = {
@@ -123,7 +124,8 @@ def report(runner: Any) -> None:
 
 
 def _score(figures: dict[str, Any] | None, what: str) -> str:
-    """``"97.50% after the last epoch"``, or an empty string where it was not measured."""
-    if not figures or 'top1' not in figures:
+    """``"97.50% after the last epoch"``, of a regression its mean absolute error, or an empty string."""
+    if not figures or not {'top1', 'mae'} & set(figures):
         return ''
-    return f'{figures["top1"]:.2f}% ' + what.format(count=figures.get('count', 'ten'), epoch=figures.get('epoch', '?'))
+    score = f'{figures["top1"]:.2f}%' if 'top1' in figures else f'{figures["mae"]:.4g}'
+    return f'{score} ' + what.format(count=figures.get('count', 'ten'), epoch=figures.get('epoch', '?'))

@@ -13,6 +13,7 @@ from openmixup.datasets.bad_images import BadImages
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.datasets.selection import Selectable
 from openmixup.errors import InputError, did_you_mean
 from openmixup.randomness import keyed_generator
 from openmixup.registry import accepted_arguments
@@ -20,7 +21,7 @@ from openmixup.registry import accepted_arguments
 __all__ = ['ImageFiles']
 
 
-class ImageFiles(Dataset):
+class ImageFiles(Selectable, Dataset):
     """Paths and labels; the base of :class:`ImageFolder`, :class:`ImageList` and the published sets.
 
     A sample depends on (seed, epoch, index) alone, whatever the number of workers. The epoch comes from
@@ -81,6 +82,11 @@ class ImageFiles(Dataset):
         self.train, self.seed = train, seed
         self.on_error, self.bad_images = on_error, BadImages(bad_image_budget, len(self.paths))
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def _keep(self, index: Tensor) -> None:
+        self.paths = [self.paths[i] for i in index.tolist()]
+        self.bad_images = BadImages(self.bad_images.given, len(self.paths))
+        self._epoch = self._epoch.clone().share_memory_()
 
     @property
     def num_classes(self) -> int | None:

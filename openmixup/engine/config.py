@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from openmixup import registry
 from openmixup.datasets.loading import BANK_KEYS, check_bank
+from openmixup.datasets.selection import innermost
 from openmixup.engine.data_config import is_data_config, read_data_config
 from openmixup.engine.optim import GroupedOptimizer, policy_options
 from openmixup.engine.schedulers import BUILDER_KEYS, check_schedulers
@@ -29,7 +30,7 @@ TOP_KEYS = {
 WRAPPER_KEYS = {'constructor', 'paramwise_cfg', 'policy'}  # read by the constructor, not by the wrapper
 PARAMWISE_KEYS = {
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
-    'dcn_offset_lr_mult', 'bypass_duplicate',
+    'dcn_offset_lr_mult', 'bypass_duplicate', 'layer_decay',
 }  # fmt: skip
 CLIP_KEYS = {'type', 'max_norm', 'norm_type', 'clip_value', 'error_if_nonfinite', 'foreach'}
 TOGETHER = {  # mmengine wants all of a group or none
@@ -92,7 +93,7 @@ def load_config(
     if data is not None:
         for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if config.get(part) is not None:
-                _section(_section(config, part), 'dataset', part)['root'] = data
+                innermost(_section(_section(config, part), 'dataset', part))['root'] = data
     apply_options(config, options)
     validate(config)
     return config
@@ -253,7 +254,11 @@ def _check_loader(loader: Mapping[str, Any], name: str) -> None:
     _whole(loader.get('num_workers', 0), f'{name}.num_workers', 0)
     _whole(loader.get('repeats', 1), f'{name}.repeats', 1)
     check_bank(_section(loader, 'bank', name))
-    _check(registry.DATASETS, loader['dataset'])
+    dataset = loader['dataset']
+    _check(registry.DATASETS, dataset)
+    while isinstance(dataset.get('dataset'), Mapping):  # inside a wrapper
+        dataset = dataset['dataset']
+        _check(registry.DATASETS, dataset)
 
 
 def _check_optimizer(wrapper: Mapping[str, Any]) -> None:

@@ -85,7 +85,7 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     with saving(path, len(text.encode())):
         try:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.datasets.selection import innermost
 from openmixup.engine.checkpoint import load_weights, read_checkpoint
 from openmixup.engine.config import load_config
 from openmixup.engine.published import data_of
@@ -75,6 +76,8 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     if loaded.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
     learner, meta = trained_learner({**loaded, 'model': without_downloads(loaded['model'])}, checkpoint)
+    if not meta['classes']:
+        raise InputError(f'{checkpoint} is a regression: predict names classes; use tools/test.py to evaluate it.')
     channels, *size = meta['image_shape']
     crop = _crop(loaded['test_dataloader']['dataset'], size)
     return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
@@ -97,7 +100,7 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
         if (config if name == 'data_preprocessor' else config['model']).get(name) is None:
             raise InputError(f'the config has no {name}: use the config that the model was trained with.')
     classes, shape = data_of(read_checkpoint(checkpoint), checkpoint)
-    if not classes or not shape:
+    if not shape or (not classes and config['model'].get('target') != 'regression'):
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
     model = {**config['model'], 'data_preprocessor': config['data_preprocessor']}
     model['backbone'] = {**model['backbone'], 'pretrained': None}  # the checkpoint has the weights
@@ -133,6 +136,7 @@ def _device(name: str | None) -> torch.device:
 
 def _crop(dataset: dict, size: list[int]) -> SampleCrop:
     """What the test set of the config does to an image, or a plain resize where images come at their size."""
+    dataset = innermost(dataset)
     if 'crop' in (accepted_arguments(DATASETS.get(dataset['type'])) or ()):
         return SampleCrop(size, **{**dataset.get('crop', {}), 'random': False})
     return SampleCrop(size, random=False, resize=max(size))

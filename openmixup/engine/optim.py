@@ -12,6 +12,7 @@ from torch import nn
 
 from openmixup.engine import timm_optimizers  # noqa: F401  (registers them)
 from openmixup.engine.guard import StepGuard
+from openmixup.engine.layer_decay import layer_scales
 from openmixup.errors import InputError, did_you_mean
 from openmixup.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 
@@ -201,7 +202,9 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
             optimizer for the policy's groups (``lr``, ``weight_decay``, ``momentum`` ...), and ``max_norm`` for their
             gradients. What it does not name is as in the network's groups; without learned parts it does nothing.
         paramwise_cfg: mmengine's rules: ``custom_keys``, ``norm_decay_mult``, ``bias_decay_mult`` ... Multipliers apply
-            to the values of the part.
+            to the values of the part. ``layer_decay``, as 0.75, besides multiplies the learning rate of each layer of
+            the network by it once more than that of the layer above; the head has the full one. Schedules move all
+            groups in proportion if they end in ``eta_min_ratio`` and not in ``eta_min``.
     """
 
     optimizer_cfg: dict[str, Any]
@@ -211,7 +214,11 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         # without any rule mmengine would hand over all parameters, the frozen ones included
-        super().__init__(optim_wrapper_cfg, paramwise_cfg or {'bypass_duplicate': True})
+        rules = {**(paramwise_cfg or {'bypass_duplicate': True})}
+        self.layer_decay = rules.pop('layer_decay', None)
+        super().__init__(optim_wrapper_cfg, rules or {'bypass_duplicate': True})
+        if self.layer_decay is not None and self.base_lr is None:
+            raise InputError('layer_decay needs a learning rate to multiply: set optim_wrapper.optimizer.lr.')
         given = self.optim_wrapper_cfg.pop('policy', None)
         self.policy_options, self.policy_max_norm = policy_options(self.optimizer_cfg, given or {})
         # outside a run mmengine would not look for names here
@@ -256,6 +263,8 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         for name, child in module.named_children():
             if any(parameter.requires_grad for parameter in child.parameters()):
                 self._add_part(params, child, name, is_dcn_module)
+        if self.layer_decay is not None:
+            self._decay_by_layer(params, module)
         joined: dict[str, dict] = {}
         for group in params:
             options = {key: value for key, value in group.items() if key != 'params'}
@@ -263,6 +272,14 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
             place['params'] += [parameter for parameter in group['params'] if parameter.requires_grad]
         found = [group for group in joined.values() if group['params']]
         params[:] = sorted(found, key=lambda group: PARTS.index(group['part']))
+
+    def _decay_by_layer(self, params: list[dict], model: nn.Module) -> None:
+        assert self.base_lr is not None
+        scales = layer_scales(model, self.layer_decay)
+        for group in params:
+            scale = scales.get(id(group['params'][0]), 1.0)
+            if scale != 1:
+                group['lr'] = group.get('lr', self.base_lr) * scale
 
     def _add_part(self, params: list[dict], module: nn.Module, name: str, is_dcn_module: Any) -> None:
         """Add the parameters of a child of the learner, with the options of its part below the rules."""

@@ -20,7 +20,7 @@ from torch import nn
 from openmixup import __version__
 from openmixup.datasets.loading import build_dataloader
 from openmixup.engine.checkpoint import latest_checkpoint, load_weights, put_aside, read_checkpoint, write_checkpoint
-from openmixup.engine.data_checks import build_data, check_data, set_classes
+from openmixup.engine.data_checks import build_data, check_data, set_outputs
 from openmixup.engine.distributed import accelerator, check_same_step, init_processes, learner_of, wrapped
 from openmixup.engine.environment import environment
 from openmixup.engine.files import remove_leftovers
@@ -32,7 +32,7 @@ from openmixup.engine.resume import finite, restore, run_state
 from openmixup.engine.schedulers import build_schedulers
 from openmixup.engine.screen import shorten
 from openmixup.errors import InputError
-from openmixup.models.generator import begin_from
+from openmixup.models.generator import begin_from, check_generator
 from openmixup.registry import HOOKS, LOOPS, MODELS, RUNNERS
 
 __all__ = ['Runner']
@@ -173,8 +173,8 @@ class Runner(MMEngineRunner):
         """Build the learner; the number of classes comes from the data and is checked against an explicit one."""
         parts = [part for part in ('train', 'val', 'test') if getattr(self, f'_{part}_dataloader') is not None]
         count, self.classes = check_data({part: self.dataset(part) for part in parts}, self.world_size)
-        if count is not None and isinstance(model, dict):
-            set_classes(model['head'], count)
+        if isinstance(model, dict):
+            set_outputs(model, count, self.dataset(parts[0]))
         learner = check_needs(model if isinstance(model, nn.Module) else MODELS.build(model), self._train_dataloader)
         check_images(learner, {part: self.dataset(part).image_shape for part in parts})
         return learner
@@ -281,11 +281,11 @@ class Runner(MMEngineRunner):
         if found is None and self._resume:
             self.logger.info(f'no checkpoint in {self.work_dir}: the run starts from the beginning')
         if self._train_loop is not None:
+            check_generator(getattr(learner_of(self), 'teacher', None))
             check_same_step(self.train_loop.iter, self.work_dir)  # all have read what they need
         if self._train_loop is not None and self.rank == 0:
             remove_leftovers(work_dir)
-            elsewhere = found is not None and found[0].resolve().parent != work_dir.resolve()
-            if not self._resume or elsewhere:
+            if not self._resume or (found is not None and found[0].resolve().parent != work_dir.resolve()):
                 put_aside(work_dir, self.timestamp, self.logger.info)
 
     def load_weights(self, path: str | Path, *, strict: bool = True) -> None:

@@ -16,13 +16,15 @@ from openmixup.models.student import Student
 from openmixup.models.teacher import Teacher
 from openmixup.policies import MixPolicy
 
-__all__ = ['begin_from', 'load_generator']
+__all__ = ['begin_from', 'check_generator', 'load_generator']
 
 TEACHER = 'teacher.network.'
 
 
 def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
     """Load what ``policy``, or policies in it, ask for by ``frozen_from``, and keep the teacher from then on.
+
+    Where there is no such file, a checkpoint may still bring the weights: that is asked by :func:`check_generator`.
 
     Args:
         policy: of the learner, bound to its network. Where none asks for a file, nothing is done.
@@ -40,12 +42,17 @@ def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
         found = 'the model has none' if teacher is None else f'they name {" and ".join(files)}'
         raise InputError(f'policies with a pretrained generator share one teacher, but {found}: give one file.')
     path = Path(str(parts[0].frozen_from)).expanduser()
+    teacher.frozen = True
+    for part in parts:
+        part.requires_grad_(False)
+    if not path.exists():
+        teacher.missing = path
+        return
     state = read_state(path)
     for part in parts:
         learned = _learned(part, state, path)
         _check(type(part).__name__, part.state_dict(), learned, path)
         part.load_state_dict(learned)
-        part.requires_grad_(False)
     inner = {name.removeprefix(TEACHER): value for name, value in state.items() if name.startswith(TEACHER)}
     if not inner:
         raise InputError(
@@ -59,7 +66,19 @@ def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
             f'pretrained={str(path)!r} does not fit the heads {", ".join(left)} of the teacher, which '
             f'{", ".join(others)} would read: use a generator of as many classes, or leave these policies out.'
         )
-    teacher.frozen = True
+
+
+def check_generator(teacher: Teacher | None) -> None:
+    """Refuse a teacher whose weights neither its file nor a checkpoint has brought.
+
+    Raises:
+        InputError: such a teacher.
+    """
+    if teacher is not None and teacher.missing is not None:
+        raise InputError(
+            f'pretrained={str(teacher.missing)!r} is not a file, and no checkpoint has brought the generator: give the '
+            'path of a checkpoint of the run that learned it, or of what publish_model --branch generator wrote of it.'
+        )
 
 
 def begin_from(learner: Any, load: Callable[[], Iterable[str]]) -> None:
@@ -73,6 +92,7 @@ def begin_from(learner: Any, load: Callable[[], Iterable[str]]) -> None:
         load: loads them and gives their names.
     """
     teacher: Teacher | None = getattr(learner, 'teacher', None)
+    check_generator(teacher)
     if teacher is not None and teacher.frozen:
         parts = teacher, learner.policy
         kept = [copy.deepcopy(part.state_dict()) for part in parts]

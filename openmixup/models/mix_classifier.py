@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.attention import check_attention, describe, differentiable_attention
-from openmixup.models.generator import load_generator
+from openmixup.models.generator import check_generator, load_generator
 from openmixup.models.probe import Probe
 from openmixup.models.student import READABLE, Output, Student
 from openmixup.models.teacher import Teacher
 from openmixup.policies import Batch, Context, MixPolicy, Mixture, Network, Plan, View
+from openmixup.policies.mixture import TARGETS
 from openmixup.registry import MODELS, POLICIES, accepted_arguments
 
 __all__ = ['MixClassifier']
@@ -39,7 +40,7 @@ class MixClassifier(BaseModel):
         data_preprocessor: config of what turns a loaded batch into the network's input.
         teacher: arguments of :class:`openmixup.models.teacher.Teacher`, ``dict(decay=0.999)``, for a copy of the
             network whose weights are a moving average of the student's; None: no copy.
-        target: kind of the labels: 'class', 'soft' or 'multilabel'.
+        target: 'class', 'soft', 'multilabel' or 'regression', whose logits are the values (``RegressionLoss``).
         channels_last: run the network in the NHWC memory format.
         compile: compile the backbone with ``torch.compile``; passes that change or read hidden tensors stay eager.
 
@@ -63,8 +64,8 @@ class MixClassifier(BaseModel):
         if data_preprocessor is not None and not isinstance(data_preprocessor, nn.Module):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor)
-        if target not in ('class', 'soft', 'multilabel'):
-            raise InputError(f"MixClassifier(target={target!r}): expected 'class', 'soft' or 'multilabel'.")
+        if target not in TARGETS:
+            raise InputError(f'MixClassifier(target={target!r}): expected one of {", ".join(TARGETS)}.')
         network = MODELS.build(backbone)
         if not isinstance(head.get('num_classes'), int):
             raise InputError(
@@ -184,6 +185,7 @@ class MixClassifier(BaseModel):
                 f'{type(self.policy).__name__} takes partners from a second loader, but the batch has none: '
                 'add train_dataloader.bank=dict(...).'
             )
+        check_generator(self.teacher)
         preprocessor = self.data_preprocessor
         context = replace(
             self.context, probe=self.probe(), criterion=self.criterion,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +34,7 @@ class Teacher(nn.Module):
 
     Attributes:
         frozen: True once a policy has brought its own weights: it follows nobody then, and no decay counts.
+        missing: the file that these weights were to come from, where it is not there, till a state is loaded.
 
     Raises:
         InputError: a number out of its range, or an unknown ``bn``.
@@ -50,7 +53,14 @@ class Teacher(nn.Module):
             raise InputError(f"teacher=dict(bn={bn!r}): expected 'running' or 'batch'.")
         self.decay, self.end, self.hold, self.bn = decay, end, hold, bn
         self.frozen = False
+        self.missing: Path | None = None
         self.network: Student = copy.deepcopy(student).requires_grad_(False).eval()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Note that the weights came by another way than their file."""
+        if any(name.startswith(prefix) for name in state_dict):
+            self.missing = None
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @torch.no_grad()
     def update(self, student: Student, progress: float) -> None:

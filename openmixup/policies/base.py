@@ -259,7 +259,8 @@ class MaskPolicy(PairPolicy):
             index, weight, region = to_device(images.device, index, weight, region)
             own = region.to(images.dtype)[:, None]
         else:
-            weight = pair_weights(region.kept() if self.label == 'pixels' else lam, size)
+            shares = region.share() if len(region) == 1 else region.kept()
+            weight = pair_weights(shares if self.label == 'pixels' else lam, size)
             if isinstance(region, Boxes) and len(region) == 1:  # one slice for the batch costs less than a mask
                 index, weight = to_device(images.device, index, weight)
                 mixed, boxes = self._paste(batch, region, index[:, 1], ctx), region

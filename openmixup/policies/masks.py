@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from openmixup.policies.transfer import to_device
 
-__all__ = ['Boxes', 'Outer', 'blended', 'cutmix_boxes', 'gaussian_bumps', 'inner_boxes', 'own_masks']
+__all__ = [
+    'Box', 'Boxes', 'Outer', 'blended', 'cutmix_box', 'cutmix_boxes', 'gaussian_bump', 'gaussian_bumps', 'inner_boxes',
+    'own_masks',
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,25 +39,41 @@ class Boxes:
     def kept(self) -> Tensor:
         """(b,) float64, share of the pixels outside the box: the weight of the own image."""
         height, width = self.size
-        if len(self) == 1:  # plain numbers cost a fraction of tensors
-            (top, left), (bottom, right) = self.low[0].tolist(), self.high[0].tolist()
-            inside = (bottom - top) * (right - left)
-            return torch.tensor([1 - inside / (height * width)], dtype=torch.float64)
+        if len(self) == 1:
+            return torch.tensor([self.share()], dtype=torch.float64)
         return 1 - (self.high - self.low).prod(1, dtype=torch.float64) / (height * width)
+
+    @cached_property
+    def ends(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Of the only box (b = 1): first row inside and first behind, and the same of the columns."""
+        (top, left), (bottom, right) = self.low[0].tolist(), self.high[0].tolist()
+        return (top, bottom), (left, right)
+
+    def share(self) -> float:
+        """Share of the pixels outside the only box (b = 1)."""
+        (top, bottom), (left, right) = self.ends
+        height, width = self.size
+        return 1 - (bottom - top) * (right - left) / (height * width)
 
     def slices(self) -> tuple[slice, slice]:
         """Rows and columns of the only box (b = 1)."""
-        (top, left), (bottom, right) = self.low[0].tolist(), self.high[0].tolist()
-        return slice(top, bottom), slice(left, right)
+        down, across = self.ends
+        return slice(*down), slice(*across)
+
+    def lines(self, inside: float = 1.0) -> tuple[list[float], list[float]]:
+        """H and W numbers of the only box (b = 1): ``inside`` in its rows, 1 in its columns, else 0."""
+        rows, columns = (
+            [0.0] * start + [value] * (stop - start) + [0.0] * (length - stop)
+            for (start, stop), value, length in zip(self.ends, (inside, 1.0), self.size, strict=True)
+        )
+        return rows, columns
 
     def sides(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(b, H) and (b, W) on the CPU: 1 in the rows and columns of the box, else 0; their product is the box."""
         height, width = self.size
-        if len(self) == 1:  # two fills cost less than comparisons
-            lines = torch.zeros(1, height, dtype=dtype), torch.zeros(1, width, dtype=dtype)
-            for line, part in zip(lines, self.slices(), strict=True):
-                line[:, part] = 1
-            return lines
+        if len(self) == 1:
+            rows, columns = self.lines()
+            return torch.tensor([rows], dtype=dtype), torch.tensor([columns], dtype=dtype)
         at = torch.arange(max(self.size))
         inside = ((at >= self.low[:, :, None]) & (at < self.high[:, :, None])).to(dtype)  # (b, 2, longer side)
         return inside[:, 0, :height], inside[:, 1, :width]
@@ -68,6 +88,32 @@ class Boxes:
         rows, columns = self.sides(like.dtype)
         (dense,) = to_device(like.device, rows[:, None, :, None] * columns[:, None, None, :])
         return dense
+
+
+class Box(Boxes):
+    """One box for the batch, in plain numbers, which cost a fraction of tensors; those are made when asked for.
+
+    Args:
+        ends: of rows and columns, as :attr:`Boxes.ends`.
+        size: (H, W) of the images in pixels.
+    """
+
+    def __init__(self, ends: tuple[tuple[int, int], tuple[int, int]], size: tuple[int, int]) -> None:
+        vars(self).update(ends=ends, size=size)
+
+    def __len__(self) -> int:
+        """One."""
+        return 1
+
+    @cached_property
+    def low(self) -> Tensor:
+        """(1, 2) as of :class:`Boxes`."""
+        return torch.tensor([[start for start, _ in self.ends]])
+
+    @cached_property
+    def high(self) -> Tensor:
+        """(1, 2) as of :class:`Boxes`."""
+        return torch.tensor([[stop for _, stop in self.ends]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +132,24 @@ class Outer:
     rows: Tensor
     columns: Tensor
 
+    @classmethod
+    def one(cls, base: float, rows: list[float], columns: list[float]) -> Outer:
+        """One mask a batch, of plain numbers."""
+        return cls(torch.tensor([base]), torch.tensor([rows]), torch.tensor([columns]))
+
+    def __len__(self) -> int:
+        """b, the number of masks."""
+        return self.base.shape[0]
+
+    def share(self) -> float:
+        """Mean share of the own image in the only mask (b = 1)."""
+        (rows,), (columns,) = self.rows.tolist(), self.columns.tolist()
+        return self.base.item() + sum(rows) / len(rows) * (sum(columns) / len(columns))
+
     def kept(self) -> Tensor:
         """(b,) float64, mean share of the own image."""
-        if self.base.shape[0] == 1:  # plain numbers cost a fraction of tensors
-            sides = [side[0].tolist() for side in (self.rows, self.columns)]
-            inside = math.prod(sum(side) / len(side) for side in sides)
-            return torch.tensor([self.base.item() + inside], dtype=torch.float64)
+        if len(self) == 1:
+            return torch.tensor([self.share()], dtype=torch.float64)
         rows, columns = (side.mean(1, dtype=torch.float64) for side in (self.rows, self.columns))
         return self.base + rows * columns
 
@@ -111,22 +169,25 @@ def cutmix_boxes(lam: Tensor, size: tuple[int, int], rng: torch.Generator) -> Bo
 
     Source: Yun et al., CutMix, ICCV 2019; half the side is rounded down to whole pixels as in the authors' code.
     """
+    if lam.shape[0] == 1:
+        return cutmix_box(lam.item(), size, rng)
     places = torch.rand(len(lam), 2, generator=rng, dtype=torch.float64)
-    if lam.shape[0] == 1:  # the same in plain numbers
-        return _cutmix_box(lam.item(), places[0].tolist(), size)
     limit = torch.tensor(size)
     centre = (places * limit).long()
     half = ((1 - lam).sqrt()[:, None] * limit).long() // 2
     return Boxes((centre - half).clamp_(min=0), torch.minimum(centre + half, limit), size)
 
 
-def _cutmix_box(lam: float, places: list[float], size: tuple[int, int]) -> Boxes:
-    side, low, high = math.sqrt(1 - lam), [], []
-    for place, length in zip(places, size, strict=True):
-        centre, half = int(place * length), int(side * length) // 2
-        low.append(max(centre - half, 0))
-        high.append(min(centre + half, length))
-    return Boxes(torch.tensor([low]), torch.tensor([high]), size)
+def cutmix_box(lam: float, size: tuple[int, int], rng: torch.Generator) -> Box:
+    """:func:`cutmix_boxes` of one lam, in plain numbers."""
+    side = math.sqrt(1 - lam)
+    places = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
+    (row, half_height), (column, half_width) = (
+        (int(place * length), int(side * length) // 2) for place, length in zip(places, size, strict=True)
+    )
+    down = max(row - half_height, 0), min(row + half_height, size[0])
+    across = max(column - half_width, 0), min(column + half_width, size[1])
+    return Box((down, across), size)
 
 
 def inner_boxes(
@@ -158,17 +219,21 @@ def gaussian_bumps(variance: Tensor, size: tuple[int, int], rng: torch.Generator
         rng: CPU generator.
     """
     places = torch.rand(len(variance), 2, generator=rng, dtype=torch.float64)
-    if variance.shape[0] == 1:  # the same in plain numbers
-        scale, sides = -0.5 / variance.item(), []
-        for place, length in zip(places[0].tolist(), size, strict=True):
-            centre = int(place * length)
-            sides += [math.exp(scale * (at - centre) ** 2) for at in range(length)]
-        rows, columns = torch.tensor([sides]).split(size, 1)
-        return rows, columns
     centres = (places * torch.tensor(size)).floor_()
     distance = torch.arange(max(size)) - centres[:, :, None]  # (b, 2, longer side)
     bumps = (distance.square_() * (-0.5 / variance[:, None, None])).exp_().float()
     return bumps[:, 0, : size[0]], bumps[:, 1, : size[1]]
+
+
+def gaussian_bump(variance: float, size: tuple[int, int], rng: torch.Generator) -> tuple[list[float], list[float]]:
+    """:func:`gaussian_bumps` of one variance, H and W plain numbers."""
+    places, scale = torch.rand(2, generator=rng, dtype=torch.float64).tolist(), -0.5 / variance
+    centres = [int(place * length) for place, length in zip(places, size, strict=True)]
+    rows, columns = (
+        [math.exp(scale * (at - centre) ** 2) for at in range(length)]
+        for centre, length in zip(centres, size, strict=True)
+    )
+    return rows, columns
 
 
 def blended(images: Tensor, donors: Tensor, own: Tensor) -> Tensor:

@@ -49,14 +49,13 @@ def partners(kind: str, size: int, rng: torch.Generator) -> Tensor:
 
 def pair_index(partner: Tensor) -> Tensor:
     """(N, 2) index of each sample and its partner (N,), on the CPU."""
-    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
+    return torch.stack([torch.arange(partner.shape[0]), partner]).t()  # so that the partners lie side by side
 
 
-def pair_weights(own: Tensor, size: int) -> Tensor:
-    """(N, 2) float32 weights of the own image and its partner from (1,) or (N,) weights of the own image."""
+def pair_weights(own: Tensor | float, size: int) -> Tensor:
+    """(N, 2) float32 weights of the own image and its partner from one, (1,) or (N,) weights of the own image."""
+    if not isinstance(own, Tensor):
+        return torch.tensor([[own, 1 - own]], dtype=torch.float32).expand(size, 2)
     if own.device.type == 'cpu' and own.shape[0] == 1:
-        share = own.item()
-        weight = torch.full((size, 2), 1 - share)
-        weight[:, 0] = share
-        return weight
+        return pair_weights(own.item(), size)
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)

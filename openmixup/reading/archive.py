@@ -8,11 +8,15 @@ from pathlib import Path
 
 from openmixup.errors import printable
 
-__all__ = ['Refused', 'check_archive', 'is_archive']
+__all__ = ['Foreign', 'Refused', 'check_archive', 'is_archive']
 
 
 class Refused(ValueError):
     """A file holds more than tensors and plain data, or would unpack to far more than its size."""
+
+
+class Foreign(Refused):
+    """It asks for objects of other programs, which ``read_foreign`` leaves out."""
 
 
 def is_archive(path: Path) -> bool:

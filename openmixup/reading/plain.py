@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import printable
-from openmixup.reading.archive import Refused, check_archive, is_archive
+from openmixup.reading.archive import Foreign, Refused, check_archive, is_archive
 from openmixup.reading.names import foreign_names
 
 __all__ = ['SCALARS', 'is_finite', 'load_plain', 'load_safetensors', 'plain', 'tensor_fault']
@@ -30,7 +30,8 @@ def load_plain(path: Path) -> Any:
     """What ``torch.save`` wrote, as tensors on the CPU and plain data in dicts, lists, tuples and sets.
 
     Raises:
-        Refused: it holds anything else.
+        Foreign: it asks for objects of other programs.
+        Refused: it holds anything else that is no plain data.
         Exception: it is damaged; torch raises many kinds.
     """
     if is_archive(path):
@@ -40,7 +41,7 @@ def load_plain(path: Path) -> Any:
             warnings.simplefilter('ignore')  # about the age of the format
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        raise Refused(_reason(str(error), path)) from error
+        raise _refusal(str(error), path) from error
     except RuntimeError as error:
         if 'TorchScript' in str(error):
             raise Refused('it is a TorchScript program') from error
@@ -48,16 +49,17 @@ def load_plain(path: Path) -> Any:
     return plain(content, most_bytes=path.stat().st_size)
 
 
-def _reason(text: str, path: Path) -> str:
+def _refusal(text: str, path: Path) -> Refused:
     """Why torch refused a file; its own words begin with how to run it nevertheless."""
     try:
         names = foreign_names(path)
     except Exception:  # damaged
         names = []
     if names:
-        return f'it asks for {", ".join(printable(name) for name in names[:3])}{" ..." if len(names) > 3 else ""}'
+        shown = ', '.join(printable(name) for name in names[:3])
+        return Foreign(f'it asks for {shown}{" ..." if len(names) > 3 else ""}')
     said = _LAST_WORD.search(text)
-    return printable(said[1], 160).rstrip('. ') if said else 'it is damaged'
+    return Refused(printable(said[1], 160).rstrip('. ') if said else 'it is damaged')
 
 
 def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value, most_bytes: float = math.inf) -> Any:

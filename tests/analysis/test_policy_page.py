@@ -42,7 +42,7 @@ def root(tmp_path):
 def test_our_figures_stand_with_their_number_and_seeds(root):
     found = measured(root)
     assert set(found) == {'Vanilla', 'CutMix'}
-    line = '| [small](benchmarks.md#small) | `alpha=1.0` | 30 | 2 | 0, 2 | 82.00 ± 1.41 | 81.00 ± 1.41 | +2.00 |'
+    line = '| [small](benchmarks.md#small) | `alpha=1.0` | 30 | 2 | 0, 2 | 82.00 ± 1.41 | 81.00 ± 1.41 | +1.00 (n 1) |'
     assert found['CutMix'].splitlines()[2:] == [line]
 
 

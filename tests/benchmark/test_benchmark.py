@@ -9,145 +9,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-import torch
 
 from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report, row_of
+from openmixup.benchmark.curves import read_curves
+from openmixup.benchmark.outcome import trained_elsewhere
 from openmixup.benchmark.results import COLUMNS
-from openmixup.benchmark.runs import _trial_options, planned_runs
-from openmixup.cli import benchmark, make_configs, train
+from openmixup.benchmark.runs import _trial_options
+from openmixup.cli import make_configs, train
 from openmixup.engine.config import load_config
-from openmixup.engine.resume import config_hash, settings
+from openmixup.engine.resume import config_hash
 from openmixup.errors import InputError
-
-ROOT = Path(__file__).parents[2]
-TABLE = """
-recipe = 'toy/resnet8_1xb4-20e_digits.py'
-policies = dict(vanilla=dict(type='Vanilla'), mixup=dict(type='Mixup', alpha=1.0))
-seeds = (0, 1)
-published = dict(mixup=(90.5, 'a page'))
-"""
-RECIPE = f"""
-_base_ = {str(ROOT / 'configs/digits/resnet8_1xb50-30e_digits.py')!r}
-train_dataloader = dict(batch_size=4)
-train_cfg = dict(max_epochs=20, val_begin=11)
-"""
-LONG = 120  # seconds that are never reached, unless something hangs
-# Writes its arguments to calls.txt; its behaviour is chosen by a file beside the work folders.
-TRAINER = """
-import json, os, pathlib, shutil, signal, sys, time
-config, args = sys.argv[1], sys.argv[2:]
-work = pathlib.Path(args[args.index('--work-dir') + 1])
-seed = int(args[args.index('--seed') + 1])
-policy = 'mixup' if '_mixup_' in config else 'vanilla'
-base = pathlib.Path(os.environ['TOY'])
-with open(base / 'calls.txt', 'a') as f:
-    f.write(json.dumps([policy, seed, '--resume' in args, os.environ['OMP_NUM_THREADS'], args,
-                        os.environ.get('CUDA_VISIBLE_DEVICES')]) + chr(10))
-fault = (base / 'fault.txt').read_text() if (base / 'fault.txt').exists() else ''
-if fault == f'{policy}{seed}':
-    print('boom'); sys.exit(3)
-if fault == 'deaf':
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    (base / 'pid.txt').write_text(str(os.getpid()))
-if fault in ('sleep', 'deaf'):
-    shutil.copy(base / f'{policy}.pth', work / 'epoch_1.pth'); time.sleep(600)
-epochs = next((int(a.split('=')[1]) for a in args if a.startswith('train_cfg.max_epochs')), 20)
-hashes = json.loads((base / 'hashes.json').read_text())
-top1 = (90.0 if policy == 'mixup' else 88.0) + seed
-json.dump({'epochs': epochs, 'seed': seed, 'commit': 'abcdef0123456789', 'config_hash': hashes[f'{policy}-{epochs}'],
-           'seconds': 10 + seed,
-           'last': {'top1': top1, 'top5': 99.0, 'loss': 0.5, 'ece': 1.0}, 'best': {'epoch': 15, 'top1': top1 + 1},
-           'median_last10': {'top1': top1 - 1}, 'hardware': 'CPU, 2 cores', 'versions': {'torch': '2'}},
-          open(work / 'summary.json', 'w'))
-"""
-
-
-class Toy:
-    """A table, its recipe and a trainer in a folder of their own."""
-
-    def __init__(self, path):
-        self.path = path
-        for name, text in {
-            'benchmarks/toy.py': TABLE,
-            'configs/toy/resnet8_1xb4-20e_digits.py': RECIPE,
-            'trainer.py': TRAINER,
-        }.items():
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_text(text)
-        self.results = path / 'benchmarks/results/toy.csv'
-        self.work = path / 'work/toy'
-        self.folders = [f'--benchmarks={path}/benchmarks', f'--configs={path}/configs']
-        self.trainer = (sys.executable, str(path / 'trainer.py'))
-        self.write_leaves()
-
-    def write_leaves(self):
-        assert make_configs.main(self.folders) == 0
-        self.hashes = {}
-        for epochs in (None, 5):
-            for run in self.planned(epochs=epochs):
-                self.hashes[f'{run.policy}-{run.epochs}'] = run.config_hash
-        (self.path / 'hashes.json').write_text(json.dumps(self.hashes))
-        for run in self.planned(seeds=[0]):
-            torch.save(
-                {'settings': settings(load_config(run.config)) | {'randomness.deterministic': False}},
-                self.path / f'{run.policy}.pth',
-            )
-
-    def planned(self, **options):
-        return planned_runs(self.table(), self.path / 'work', self.path / 'configs', **options)
-
-    def table(self):
-        return load_table('toy', self.path / 'benchmarks')
-
-    def change_alpha(self):
-        file = self.path / 'benchmarks/toy.py'
-        file.write_text(file.read_text().replace('alpha=1.0', 'alpha=0.5'))
-        self.write_leaves()
-
-    def summary(self, name, seed, **changes):
-        folder = self.work / name
-        folder.mkdir(parents=True)
-        content = {'epochs': 20, 'seed': seed, 'last': {'top1': 77.0}, 'config_hash': self.hashes['mixup-20']}
-        (folder / 'summary.json').write_text(json.dumps(content | changes))
-
-    def checkpoint(self, name):
-        (self.work / name).mkdir(parents=True)
-        shutil.copy(self.path / 'mixup.pth', self.work / name / 'epoch_3.pth')
-
-    def main(self, *args):
-        return benchmark.main([*args, *self.folders, f'--work-dir={self.path}/work'], trainer=self.trainer)
-
-    def calls(self):
-        file = self.path / 'calls.txt'
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def keys(self):
-        return sorted((row['policy'], int(row['seed'])) for row in read_rows(self.results))
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    monkeypatch.setenv('TOY', str(tmp_path))
-    return Toy(tmp_path)
-
-
-def _until(true):
-    end = time.monotonic() + LONG
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def _ended(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
+from tests.benchmark.conftest import LONG, RECIPE, ROOT, TABLE, ended, until
 
 ALL = [('mixup', 0), ('mixup', 1), ('vanilla', 0), ('vanilla', 1)]
 
@@ -197,12 +71,19 @@ def test_a_failure_is_kept_apart(toy, capsys):
     (toy.path / 'fault.txt').write_text('mixup0')
     assert toy.main('run', 'toy') == 1
     assert toy.keys() == [key for key in ALL if key != ('mixup', 0)], 'the others go on'
-    log = toy.work / 'mixup-20e-seed0.log'
-    assert f'failed: mixup, 20 epochs, seed 0 (exit code 3): {log}' in capsys.readouterr().err
-    assert 'boom' in log.read_text()
+    apart = toy.work / 'failures/mixup-20e-seed0.txt'
+    assert f'failed: mixup, 20 epochs, seed 0 (exit code 3): {apart}' in capsys.readouterr().err
+    reason, _, text = apart.read_text().partition('\n')
+    assert reason.startswith('exit code 3 (')
+    assert str(toy.work / 'mixup-20e-seed0.log') in reason
+    assert text.count('boom') == 1
+    assert list(apart.parent.iterdir()) == [apart]
+    assert toy.main('run', 'toy') == 1
+    assert apart.read_text().count('boom') == 1, 'of the last attempt'
     (toy.path / 'fault.txt').unlink()
     assert toy.main('run', 'toy') == 0
     assert toy.keys() == ALL
+    assert not apart.exists()
 
 
 def test_a_trial_stays_out_of_the_results(toy, capsys):
@@ -225,8 +106,8 @@ def test_a_signal_stops_the_children(toy, number):
     )
     args = ['run', 'toy', '--jobs', '2', *toy.folders, f'--work-dir={toy.path}/work']
     process = subprocess.Popen([sys.executable, '-c', code, ' '.join(toy.trainer), *args], cwd=ROOT)
-    _until(lambda: len(list(toy.work.rglob('*.pth'))) == 2)
-    assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 1, 'another process trains it'
+    until(lambda: len(list(toy.work.rglob('*.pth'))) == 2)
+    assert trained_elsewhere(toy.planned(policies=['mixup'], seeds=[0])[0])
     process.send_signal(number)
     assert process.wait(LONG) == 130
     (toy.path / 'fault.txt').unlink()
@@ -290,12 +171,60 @@ def test_report_by_hand(toy):
             append_row(toy.results, _row(policy, seed, value))
     table = load_table('toy', toy.path / 'benchmarks')
     lines = report(table, read_rows(toy.results), toy.path / 'configs').splitlines()
-    # the sample standard deviation of 88 and 90 is sqrt(2); 91 - 89 = 2
-    assert lines[-4].startswith('| vanilla | 20 | 2 | 89.00 ± 1.41 | – | – | – | – | – | a, "b" c |')
-    assert lines[-3].startswith('| mixup | 20 | 1 of 2 | 91.00 | – | – | +2.00 | 90.50 [1] |')
-    assert lines[-1] == '[1] a page.  '
+    # the sample standard deviation of 88 and 90 is sqrt(2); the gain is that of seed 0, 91 - 88 = 3
+    assert lines[-7].startswith('| mixup | 20 | 1 of 2 | 91.00 | – | – | +3.00 | – | 90.50 [1] | +0.50 |')
+    assert lines[-6] == '| vanilla | 20 | 2 | 89.00 ± 1.41 | – | – | reference | – | – | – | – | – | – | a, "b" c | – |'
+    assert lines[-1] == '[1] Claimed by others, not measured here: a page.  '
     empty = report(table, [], toy.path / 'configs')
     assert empty.count('not run') == 6
+
+
+def test_notes_stand_below_the_rows(toy):
+    file, notes = toy.path / 'benchmarks/toy.py', "notes = dict(mixup='Half of each picture is of another.')\n"
+    file.write_text(TABLE + notes)
+    lines = report(toy.table(), [], toy.path / 'configs').splitlines()
+    assert lines[-3:] == [
+        '[1] Claimed by others, not measured here: a page.  ',
+        '',
+        '- mixup: Half of each picture is of another.',
+    ]
+    file.write_text(TABLE + notes.replace('mixup', 'mixap'))
+    with pytest.raises(InputError, match=r"notes names 'mixap'.* did you mean 'mixup'"):
+        toy.table()
+
+
+def test_a_collected_run_leaves_its_curve_beside_its_row(toy, capsys):
+    toy.summary('mixup-20e-seed1', 1)
+    history = [{'epoch': 1, 'loss': 2.5}, {'epoch': 20, 'loss': 0.5, 'val/top1': 77.0}]
+    (toy.work / 'mixup-20e-seed1/history.json').write_text(json.dumps(history))
+    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
+    (curve,) = read_curves(toy.results.parent / 'curves/toy.jsonl')
+    assert curve['seed'] == 1
+    assert curve['config_hash'] == toy.hashes['mixup-20']
+    assert (curve['loss'], curve['top1']) == ([[1, 20], [2.5, 0.5]], [[20], [77.0]])
+    shutil.rmtree(toy.work)
+    capsys.readouterr()
+    files = [toy.path / 'out/page.html', toy.path / 'out/table.md']
+    assert toy.main('report', 'toy', f'--html={files[0]}', f'--markdown={files[1]}', '--costs=none.json') == 0
+    assert capsys.readouterr().out == f'written: {files[1]}\nwritten: {files[0]}\n'
+    assert '"loss":{"n":1,"epoch":[1,20],"mean":[2.5,0.5],' in files[0].read_text(encoding='utf-8')
+    assert toy.main('report', 'toy', '--costs=none.json') == 0
+    assert capsys.readouterr().out == files[1].read_text(encoding='utf-8')
+
+
+def test_several_tables_are_ranked_and_named_once(toy, capsys):
+    recipe = toy.path / 'configs/toy/resnet8_1xb8-20e_digits.py'
+    recipe.write_text(RECIPE.replace('batch_size=4', 'batch_size=8'))
+    (toy.path / 'benchmarks/other.py').write_text(TABLE.replace('1xb4', '1xb8'))
+    toy.write_leaves()
+    for name in ('toy', 'other'):
+        for policy, top1 in {'vanilla': 88.0, 'mixup': 91.0}.items():
+            append_row(toy.results.with_name(f'{name}.csv'), _row(policy, 0, top1) | {'table': name})
+    capsys.readouterr()
+    assert toy.main('report', 'toy', 'other', 'toy') == 0
+    said = capsys.readouterr().out
+    assert said.count('### ') == 3
+    assert '| mixup | 1.00 | 1 | 1 |' in said
 
 
 def test_report_warns_of_mixed_configs(toy):
@@ -313,6 +242,9 @@ def test_mistakes_in_a_table(toy):
     file = toy.path / 'benchmarks/bad.py'
     file.write_text(TABLE.replace("vanilla=dict(type='Vanilla')", "vanilla=dict(type='CutMix')"))
     with pytest.raises(InputError, match='name it after its type'):
+        load_table(file)
+    file.write_text(TABLE + "published_score = 'median'\n")
+    with pytest.raises(InputError, match="published_score='median'; did you mean 'median10'"):
         load_table(file)
     file.write_text(TABLE + 'seed = 3\n')
     with pytest.raises(InputError, match="sets 'seed'; did you mean 'seeds'"):
@@ -498,15 +430,14 @@ def test_a_signal_just_after_the_start_leaves_no_orphan(toy, monkeypatch):
 
 def test_a_second_signal_does_not_spare_a_deaf_run(toy):
     (toy.path / 'fault.txt').write_text('deaf')
-    lines = []
 
     def signals():
-        _until((toy.path / 'pid.txt').exists)
+        until((toy.path / 'pid.txt').exists)
         for _ in range(4):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.3)
 
-    sweep = Sweep(toy.planned(), toy.results, 1, toy.trainer, lines.append, patience=2)
+    sweep = Sweep(toy.planned(), toy.results, 1, toy.trainer, patience=2)
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     thread = threading.Thread(target=signals)
     thread.start()
@@ -516,7 +447,7 @@ def test_a_second_signal_does_not_spare_a_deaf_run(toy):
     finally:
         thread.join(LONG)
         signal.signal(signal.SIGTERM, before)
-    assert _ended(int((toy.path / 'pid.txt').read_text()))
+    assert ended(int((toy.path / 'pid.txt').read_text()))
 
 
 @pytest.mark.parametrize('epochs', [1, 2, 20])

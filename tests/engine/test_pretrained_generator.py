@@ -9,6 +9,7 @@ import torch
 
 from openmixup import init_model
 from openmixup.cli.publish_model import main as publish_model
+from openmixup.cli.show_mix import main as show_mix
 from openmixup.cli.test import main as evaluate
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.loops import TrainLoop
@@ -94,6 +95,29 @@ def test_a_published_generator_stands_for_the_checkpoint_and_is_not_needed_later
         train('again', option(file), 'train_cfg.max_epochs=1')
     with pytest.raises(InputError, match=r'is the generator of a run, .* generator=dict\(pretrained=...\)'):
         train('student', 'train_cfg.max_epochs=1', argv=('--load-from', str(published(earlier))))
+
+
+def test_what_a_checkpoint_holds_needs_no_file(earlier, train, config_file, monkeypatch, capsys):
+    options = (option(earlier), 'train_cfg.max_epochs=2', 'default_hooks.checkpoint.by_epoch=False')
+    last = train('whole', *options) / 'iter_10.pth'
+    plain = TrainLoop.step
+    monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 7 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train('cut', *options)
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    earlier.unlink()
+    assert equal(tensors(train('cut', *options, argv=('--resume',)) / 'iter_10.pth'), tensors(last))
+    config = next(last.parent.glob('*.py'))
+    picture = earlier.parent / 'mix.png'
+    assert show_mix([str(config), '--checkpoint', str(last), '--size', '8', '--out', str(picture)]) == 0
+    assert picture.exists()
+    student = publish(last, last.parent)  # has no generator
+    with pytest.raises(InputError, match=r'is not a file, and no checkpoint has brought the generator'):
+        show_mix([str(config), '--checkpoint', str(student), '--size', '8', '--out', str(picture)])
+    for argv in ((), ('--resume',), ('--load-from', str(last))):
+        with pytest.raises(InputError, match=r'is not a file, and no checkpoint has brought the generator'):
+            train('new', *options, argv=argv)
+    assert not list((last.parent.parent / 'new').glob('iter_*'))
 
 
 def published(checkpoint: Path) -> Path:

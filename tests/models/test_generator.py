@@ -221,6 +221,27 @@ def test_one_file_may_be_written_in_two_ways(file_of, tmp_path):
     assert learner.teacher.frozen
 
 
+def test_a_missing_file_is_a_mistake_only_where_nothing_else_brings_the_weights(file_of):
+    path = file_of(built(SAMix()))
+    whole = built(SAMix(generator={'pretrained': path}), seed=1)
+    Path(path).unlink()
+    learner = built(SAMix(generator={'pretrained': path}), seed=2)
+    assert all(not weight.requires_grad for part in (learner.policy, learner.teacher) for weight in part.parameters())
+    for wanting in (
+        lambda: learner.loss(IMAGES, LABELS),
+        lambda: begin_from(learner, lambda: (learner.load_state_dict(whole.state_dict()), [])[1]),  # for the student
+    ):
+        with pytest.raises(InputError, match=r'is not a file, and no checkpoint .*: give the path of a checkpoint'):
+            wanting()
+    learner.load_state_dict(state(whole, 'student.'), strict=False)
+    with pytest.raises(InputError, match='no checkpoint has brought the generator'):
+        learner.loss(IMAGES, LABELS)
+    learner.load_state_dict(whole.state_dict())
+    kept = state(whole, 'policy.', 'teacher.')
+    trained(learner)
+    assert equal(state(learner, 'policy.', 'teacher.'), kept)
+
+
 def without(*parts):
     def left_out(learner):
         learner.state_dict = lambda: {
@@ -250,8 +271,6 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(made, match, file_o
 
 
 def test_other_mistakes_are_told_too(file_of, tmp_path):
-    with pytest.raises(InputError, match='is not a file'):
-        built(SAMix(generator={'pretrained': str(tmp_path / 'none.pth')}))
     (tmp_path / 'text.pth').write_text('no weights')
     with pytest.raises(InputError, match='pretrained=.*text.pth.*is damaged'):
         built(AutoMix(generator={'pretrained': str(tmp_path / 'text.pth')}))

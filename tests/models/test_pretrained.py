@@ -76,6 +76,18 @@ def test_pretrained_file_that_does_not_fit(tmp_path, kind, content, message):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('content', [b'no weights', bytes(range(256)), b''])
+def test_the_remedy_for_a_damaged_file_is_an_intact_one(tmp_path, content):
+    path = tmp_path / 'weights.pth'
+    path.write_bytes(content)
+    with pytest.raises(InputError, match='could not be read as weights.*; give an intact .safetensors') as error:
+        TimmBackbone('resnet18', pretrained=path)
+    assert 'import_weights' not in str(error.value)  # it finds no tensors there either
+    torch.save({'state_dict': Foreign()}, path)
+    with pytest.raises(InputError, match='take the tensors out of it with tools/import_weights.py'):
+        TimmBackbone('resnet18', pretrained=path)
+
+
 def test_pretrained_download_that_fails(monkeypatch):
     import timm
     from torchvision import models

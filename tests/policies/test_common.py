@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from openmixup.errors import InputError
-from openmixup.policies import CutMix, MixPolicy, Mixup
+from openmixup.policies import Batch, Context, CutMix, MixPolicy, Mixup
 from openmixup.registry import POLICIES
 from openmixup.testing import CHECKS, PolicyCheckError, check_policy, count_operators, default_policies
+from openmixup.testing.scenes import random_images, shown
+from openmixup.testing.stage import full_step, is_staged, learner_of
 
 POLICIES_BY_NAME = default_policies()
 # What no pairing changes, and what is checked for all pairings in turn, is checked with the default one only.
@@ -32,6 +34,29 @@ def test_every_registered_policy_is_swept():
         name for name, cls in POLICIES.module_dict.items() if cls.__module__.startswith('openmixup.')
     }
     assert {'CutMix-per=sample', 'Mixup-pairing=flip', 'RandomChoice-uneven'} <= set(POLICIES_BY_NAME)
+
+
+@pytest.mark.parametrize('name', [name for name in POLICIES_BY_NAME if 'pairing' not in name])
+def test_a_batch_of_one_beside_a_bank_is_sound(name):
+    policy = copy.deepcopy(POLICIES_BY_NAME[name]).train()
+    images, labels = random_images(4, 16, 20), torch.arange(4)
+    batch = Batch(images[:1], labels[:1], Batch(images[1:], labels[1:]))
+    for seed in range(2):
+        context = Context(generator=torch.Generator().manual_seed(seed))
+        if is_staged(policy):
+            learner_of(policy).context = context
+            plan = full_step(learner_of(policy), batch)
+        else:
+            plan = policy(batch, context)
+        for view in plan.views:
+            index, weight = view.mixture.index, view.mixture.weight
+            assert len(view.inputs) == len(index) == len(weight) in (1, 4)  # the image, or all sources as they are
+            assert shown(view).isfinite().all()
+            assert set(index.flatten().tolist()) <= set(range(4))
+            assert view.masks is None or view.masks.shape[:2] == weight.shape
+            if plan.policy.normalised:
+                torch.testing.assert_close(weight.sum(1), torch.ones(len(weight)))
+    assert torch.equal(images, random_images(4, 16, 20))
 
 
 EXEMPTIONS = [(name, check) for name, policy in POLICIES_BY_NAME.items() for check in getattr(policy, 'exempt', {})]

@@ -32,7 +32,8 @@ def sizes(datasets: Mapping[str, Any]) -> Iterator[Finding]:
     number = next((dataset.num_classes for dataset in datasets.values()), None)
     shown = ', '.join(f'{part} {count:,}' for part, count in counts.items())
     values = {'images': counts, 'classes': number}
-    yield Finding('data', 'ok', f'{shown} images in {number} classes', values=values)
+    kind = 'images for a regression' if number is None else f'images in {number} classes'
+    yield Finding('data', 'ok', f'{shown} {kind}', values=values)
 
 
 def classes(datasets: Mapping[str, Any]) -> Iterator[Finding]:

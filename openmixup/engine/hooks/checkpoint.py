@@ -18,6 +18,8 @@ from openmixup.registry import HOOKS
 
 __all__ = ['CheckpointHook']
 
+ERRORS = ('mae', 'mse', 'rmse', 'mape')
+
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
@@ -30,7 +32,8 @@ class CheckpointHook(Hook):
     Args:
         interval: epochs, or steps, between checkpoints; the end of the run is always saved.
         keep: number of periodic checkpoints that stay.
-        save_best: metric whose largest value is the best; None: no best checkpoint.
+        save_best: metric that says what is best: an accuracy, whose largest value it is, or an error of a regression,
+            whose smallest one it is; None: no best checkpoint.
         by_epoch: whether ``interval`` counts epochs (with an IterLoop: passes over the data) or steps.
     """
 
@@ -79,11 +82,11 @@ class CheckpointHook(Hook):
             self._written = self._written[-self.keep :]
 
     def _check_best(self, names: Iterable[str]) -> None:
-        known = [name for name in names if 'top' in name]
+        known = [name for name in names if 'top' in name or _is_error(name)]
         if self.save_best is not None and self.save_best not in known:
             raise InputError(
-                f'CheckpointHook(save_best={self.save_best!r}): expected None or a metric whose largest value is the '
-                f'best ({", ".join(known) or "there is none"}).'
+                f'CheckpointHook(save_best={self.save_best!r}): expected None or an accuracy or error that is '
+                f'measured ({", ".join(known) or "there is none"}).'
             )
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, Any] | None = None) -> None:
@@ -92,11 +95,18 @@ class CheckpointHook(Hook):
             return
         self._check_best(metrics)
         score = metrics[self.save_best]
-        if runner.best and score <= runner.best[self.save_best]:
-            return
+        if runner.best:
+            gain = score - runner.best[self.save_best]
+            if (-gain if _is_error(self.save_best) else gain) <= 0:
+                return
         loop = runner.train_loop
         plain = {key: value for key, value in metrics.items() if isinstance(value, float) and key != 'seconds'}
         runner.best = {**plain, 'epoch': loop.epoch, 'iter': loop.iter}
         if runner.rank == 0:
             content = {'state_dict': learner_of(runner).state_dict(), 'best': runner.best, 'meta': runner.meta()}
             write_checkpoint(content, Path(runner.work_dir, 'best.pth'))
+
+
+def _is_error(name: str) -> bool:
+    """Whether a metric is an error of a regression, of any branch, which is best when it is small."""
+    return name.rpartition('/')[2] in ERRORS

@@ -201,6 +201,7 @@ class LogHook(Hook):
         parts = [place, self._text(means)]
         if self._val:
             shown = [f'{key} {value:.2f}%' for key, value in self._val.items() if key.endswith('top1')]
+            shown += [f'{key} {value:.4g}' for key, value in self._val.items() if key.rpartition('/')[2] == 'mae']
             parts.append('val ' + '  '.join(shown))
         parts += [f'{speed:.0f} img/s', self._eta(runner)]
         runner.logger.info('  '.join(parts))

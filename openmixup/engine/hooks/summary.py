@@ -20,6 +20,8 @@ from openmixup.registry import HOOKS
 
 __all__ = ['SummaryHook']
 
+FIGURES = ('top1', 'mae')  # what a run is judged by: a classification, a regression
+
 
 @HOOKS.register_module()
 class SummaryHook(Hook):
@@ -36,9 +38,10 @@ class SummaryHook(Hook):
         if runner.rank != 0:
             return
         loop, learner = runner.train_loop, learner_of(runner)
-        evaluated = [entry for entry in runner.history if 'val/top1' in entry]
+        figure = next((name for name in FIGURES for entry in runner.history if f'val/{name}' in entry), FIGURES[0])
+        evaluated = [entry for entry in runner.history if f'val/{figure}' in entry]
         recent = [entry for entry in evaluated if entry['epoch'] > loop.epoch - 10]
-        scores = [entry['val/top1'] for entry in recent]
+        scores = [entry[f'val/{figure}'] for entry in recent]
         last = {key[4:]: value for key, value in evaluated[-1].items() if key.startswith('val/')} if evaluated else {}
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
         if peak is None:
@@ -55,7 +58,7 @@ class SummaryHook(Hook):
             **({'inexact': runner.inexact} if runner.inexact else {}),
             'best': runner.best,
             'last': last,
-            'median_last10': {'top1': statistics.median(scores), 'count': len(scores)} if scores else {},
+            'median_last10': {figure: statistics.median(scores), 'count': len(scores)} if scores else {},
             'left_out_steps': [step for hook in runner.hooks for step in getattr(hook, 'left_out', [])],
             'seconds': runner.seconds,
             'images_per_second': statistics.median(entry['images_per_second'] for entry in runner.history),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError, printable
-from openmixup.reading import Refused, load_plain, load_safetensors
+from openmixup.reading import Foreign, Refused, load_plain, load_safetensors
 
 __all__ = ['check_cached', 'load_pretrained', 'misfits', 'only_weights', 'read_state']
 
@@ -69,10 +69,15 @@ def _read(path: Path) -> Any:
         if path.suffix == '.safetensors':
             return load_safetensors(path)
         return load_plain(path)
-    except Refused as error:
+    except Foreign as error:
         raise InputError(
             f'pretrained={str(path)!r} holds more than tensors ({error}) and is not read because that could run '
             'foreign code; take the tensors out of it with tools/import_weights.py.'
+        ) from error
+    except Refused as error:
+        raise InputError(
+            f'pretrained={str(path)!r} could not be read as weights ({error}); give an intact .safetensors or .pth '
+            'file of named tensors.'
         ) from error
     except Exception as error:  # each reader raises its own kinds for a damaged file
         raise InputError(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
-from openmixup.policies.masks import Outer, gaussian_bumps
+from openmixup.policies.masks import Outer, gaussian_bump, gaussian_bumps
 from openmixup.policies.mixture import Batch
 from openmixup.registry import POLICIES
 
@@ -37,8 +37,12 @@ class GMix(MaskPolicy):
     def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Outer:  # noqa: ARG002
         """One bump a batch or a sample."""
         height, width = batch.images.shape[-2:]
-        share = torch.minimum(lam, 1 - lam).clamp_(min=1e-9)  # of lam 0 and 1 the bump is a pixel
-        variance = share * (height * width / (2 * math.pi))
+        scale, least = height * width / (2 * math.pi), 1e-9  # of lam 0 and 1 the bump is a pixel
+        if len(lam) == 1:  # the same in plain numbers
+            own = lam.item()
+            down, across = gaussian_bump(max(min(own, 1 - own), least) * scale, (height, width), ctx.rng)
+            return Outer.one(1.0, [-share for share in down], across) if own >= 0.5 else Outer.one(0.0, down, across)
+        variance = torch.minimum(lam, 1 - lam).clamp_(min=least) * scale
         rows, columns = gaussian_bumps(variance, (height, width), ctx.rng)
         inverted = (lam >= 0.5).float()
         return Outer(inverted, rows * (1 - 2 * inverted[:, None]), columns)

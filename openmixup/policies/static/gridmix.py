@@ -71,11 +71,10 @@ class GridMix(MaskPolicy):
         height, width = batch.images.shape[-2:]
         chance = torch.rand(len(lam), 5, generator=ctx.rng, dtype=torch.float64)
         if len(lam) == 1:  # the same in plain numbers
-            lines = self._grid(lam.item(), chance[0].tolist(), (height, width))
-            rows, columns = (torch.tensor([line]) for line in lines)
-        else:
-            shown = self._grids(lam, chance, (height, width)).float()  # (N, 2, longer side)
-            rows, columns = shown[:, 0, :height], shown[:, 1, :width]
+            down, across = self._grid(lam.item(), chance[0].tolist(), (height, width))
+            return Outer.one(1.0, [-hole for hole in down], across)
+        shown = self._grids(lam, chance, (height, width)).float()  # (N, 2, longer side)
+        rows, columns = shown[:, 0, :height], shown[:, 1, :width]
         return Outer(torch.ones(len(lam)), -rows, columns)
 
     def _grid(self, lam: float, chance: list[float], size: tuple[int, int]) -> list[list[float]]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
-from openmixup.policies.masks import Outer, cutmix_boxes
+from openmixup.policies.masks import Outer, cutmix_box, cutmix_boxes
 from openmixup.policies.mixture import Batch
 from openmixup.registry import POLICIES
 
@@ -44,11 +44,13 @@ class HMix(MaskPolicy):
     def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Outer:  # noqa: ARG002
         """One box a batch or a sample."""
         height, width = batch.images.shape[-2:]
+        # rounding makes a box no larger, so lam / c is at most 1; a box of all the image leaves nothing to divide
+        if len(lam) == 1:  # the same in plain numbers
+            own = lam.item()
+            box = cutmix_box(1 - self.ratio * (1 - own), (height, width), ctx.rng)
+            outside = min(own / max(box.share(), 1e-12), 1.0)
+            return Outer.one(outside, *box.lines(-outside))
         boxes = cutmix_boxes(1 - self.ratio * (1 - lam), (height, width), ctx.rng)
         rows, columns = boxes.sides(torch.float32)
-        # rounding makes a box no larger, so lam / c is at most 1; a box of all the image leaves nothing to divide
-        if lam.shape[0] == 1:  # the same in plain numbers
-            outside = min(lam.item() / max(boxes.kept().item(), 1e-12), 1)
-            return Outer(torch.tensor([outside]), rows.mul_(-outside), columns)
         shares = (lam / boxes.kept().clamp_(min=1e-12)).clamp_(max=1).float()
         return Outer(shares, -shares[:, None] * rows, columns)

@@ -9,7 +9,7 @@ from torch import Tensor
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
-from openmixup.policies.masks import Boxes, cutmix_boxes
+from openmixup.policies.masks import Box, Boxes, cutmix_box, cutmix_boxes
 from openmixup.policies.mixture import Batch
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
@@ -78,6 +78,9 @@ class ResizeMix(MaskPolicy):
     def mask(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> Boxes:  # noqa: ARG002
         """One box a batch or a sample, of a pixel at least."""
         height, width = batch.images.shape[-2:]
+        if len(lam) == 1:  # the same in plain numbers
+            (top, bottom), (left, right) = cutmix_box(lam.item(), (height, width), ctx.rng).ends
+            return Box(((top, max(bottom, top + 1)), (left, max(right, left + 1))), (height, width))
         boxes = cutmix_boxes(lam, (height, width), ctx.rng)
         return Boxes(boxes.low, torch.maximum(boxes.high, boxes.low + 1), boxes.size)
 

@@ -1,0 +1,8 @@
+model = dict(
+    type='MixClassifier',
+    backbone=dict(type='TimmBackbone', model='efficientnet_b0'),
+    head=dict(type='LinearHead', num_classes=None),  # filled from the data
+    loss=dict(type='SoftCrossEntropy'),
+    policy=dict(type='Vanilla'),
+    channels_last=True,
+)

@@ -1,0 +1,6 @@
+_base_ = [
+    '../_base_/datasets/cifar10.py',
+    '../_base_/models/resnet18_cifar.py',
+    '../_base_/schedules/sgd_lr01_wd1e4_1200e.py',
+    '../_base_/default_runtime.py',
+]

@@ -1,0 +1,5 @@
+# For learned policies: a momentum teacher, and a learning rate that stays up, so that there is something to follow.
+# Published for CIFAR-100 only; these are its settings.
+_base_ = './resnext50-32x4d_1xb100-1200e_cifar10.py'
+model = dict(teacher=dict(decay=0.999, end=0.999999, hold=0.1, bn='batch'))
+param_scheduler = [dict(type='CosineAnnealingLR', T_max=1200, eta_min=0.05, by_epoch=True)]

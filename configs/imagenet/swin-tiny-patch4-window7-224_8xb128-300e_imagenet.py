@@ -1,0 +1,14 @@
+# Eight processes of 128 images each, with a longer warm-up than DeiT.
+_base_ = [
+    '../_base_/datasets/imagenet_deit.py',
+    '../_base_/models/swin_tiny_224.py',
+    '../_base_/schedules/adamw_lr1e3_wd005_300e.py',
+    '../_base_/default_runtime.py',
+]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-3, by_epoch=True, begin=0, end=20, convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR', T_max=280, eta_min=1e-5, by_epoch=True, begin=20, end=300,
+        convert_to_iter_based=True,
+    ),
+]

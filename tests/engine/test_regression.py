@@ -1,0 +1,73 @@
+"""A regression from the config to the summary, and what does not fit together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from openmixup.datasets import Digits, InMemoryDataset
+from openmixup.errors import InputError
+from openmixup.registry import DATASETS
+
+
+@pytest.fixture
+def numbers():
+    """Registers digits whose target is their value as a number."""
+
+    def build(split: str = 'train') -> InMemoryDataset:
+        data = Digits(split, per_class=16)
+        return InMemoryDataset(data.images, data.labels.float() / 9, target='regression')
+
+    DATASETS.register_module(name='DigitValues', module=build)
+    yield
+    del DATASETS.module_dict['DigitValues']
+
+
+OPTIONS = (
+    "train_dataloader.dataset={'type': 'DigitValues'}",
+    "val_dataloader.dataset={'type': 'DigitValues', 'split': 'test'}",
+    "test_dataloader.dataset={'type': 'DigitValues', 'split': 'test'}",
+    "val_evaluator=[{'type': 'RegressionMetric'}]",
+    "test_evaluator=[{'type': 'RegressionMetric'}]",
+    "model.policy={'type': 'CMixup', 'sigma': 0.2}",
+    "model.loss={'type': 'RegressionLoss'}",
+    'model.target=regression',
+    'default_hooks.checkpoint.save_best=mae',
+)
+
+
+@pytest.mark.usefixtures('numbers')
+def test_a_regression_is_trained_evaluated_and_summed_up(train, capsys):
+    work = train('run', *OPTIONS)
+    summary = json.loads((work / 'summary.json').read_text())
+    history = json.loads((work / 'history.json').read_text())
+    assert {'mae', 'rmse', 'mape', 'r2', 'pearson', 'teacher/mae'} <= set(summary['last'])
+    errors = [entry['val/mae'] for entry in history]
+    assert len(errors) == 3
+    assert summary['best']['mae'] == min(errors), 'the smallest error is the best'
+    assert summary['median_last10'] == {'mae': sorted(errors)[1], 'count': 3}
+    assert f'MAE {errors[-1]:.4g} after the last epoch' in capsys.readouterr().out
+    weights = torch.load(work / 'best.pth', weights_only=True)['state_dict']
+    assert weights['student.heads.main.fc.weight'].shape[0] == 1, 'one output, from the data'
+
+
+@pytest.mark.usefixtures('numbers')
+@pytest.mark.parametrize(
+    ('changed', 'says'),
+    [
+        ({'model.target=regression': 'model.target=class'}, "set it to 'regression'"),
+        ({'model.target=regression': 'model.head.num_classes=3'}, "set it to 'regression'"),
+        ({'default_hooks.checkpoint.save_best=mae': 'default_hooks.checkpoint.save_best=top1'}, 'mae, rmse|mae, mse'),
+        ({OPTIONS[0]: "train_dataloader.dataset={'type': 'Digits'}"}, 'has regression targets|10 classes'),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_first_step(train, changed, says):
+    with pytest.raises(InputError, match=says):
+        train('run', *(changed.get(option, option) for option in OPTIONS))
+
+
+def test_a_regression_of_classes_is_refused(train):
+    with pytest.raises(InputError, match='has 10 classes: leave it out'):
+        train('run', 'model.target=regression')
