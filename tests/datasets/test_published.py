@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from openmixup.datasets import build_dataloader
 from openmixup.datasets.preparing import published
-from openmixup.engine.config import load_config
 from openmixup.errors import InputError
 from openmixup.policies import Mixup
 from openmixup.registry import DATASETS
@@ -113,10 +113,10 @@ def test_the_published_number_passes(tmp_path, builders, monkeypatch, name):
     builders[name](tmp_path)
     kind = published()[name]
     classes = 10 if name == 'fashion_mnist' else kind.official.classes and 3
-    changed = dataclasses.replace(kind.official, splits=dict.fromkeys(parts(name), 9), classes=classes)
+    changed = dataclasses.replace(kind.official, splits=dict.fromkeys(kind.official.splits, 9), classes=classes)
     monkeypatch.setattr(kind, 'official', changed)
     assert len(build(name, tmp_path, parts(name)[0])) == 9
-    monkeypatch.setattr(kind, 'official', dataclasses.replace(changed, splits=dict.fromkeys(parts(name), 8)))
+    monkeypatch.setattr(kind, 'official', dataclasses.replace(changed, splits=dict.fromkeys(kind.official.splits, 8)))
     with pytest.raises(InputError, match='8 .* images'):
         build(name, tmp_path, parts(name)[0])
 
@@ -153,6 +153,7 @@ def test_a_step_through_the_loader(tmp_path, builders, name):
     loader.close()
 
 
+CONFIG_DIR = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 CONFIGS = {
     'agedb_224': 'agedb', 'aircraft_224': 'aircraft', 'cars_224': 'cars', 'cub200_224': 'cub200', 'imagenet': 'imagenet',
     'imdb_wiki_224': 'imdb_wiki', 'inat2017_224': 'inat2017', 'inat2018_224': 'inat2018', 'places205_224': 'places205',
@@ -162,16 +163,16 @@ CONFIGS = {
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_config_of_a_data_set_builds_it(tmp_path, builders, name):
-    """With ``--data`` the parts of the config are those of the miniature, at its size, with a preprocessor that fits."""
+    """The parts of the config are those of the miniature, at its size, with a preprocessor that fits."""
     from openmixup.registry import MODELS
 
     builders[CONFIGS[name]](tmp_path)
-    config = load_config(f'_base_/datasets/{name}.py', data=str(tmp_path))
+    config = Config.fromfile(CONFIG_DIR / f'{name}.py')
     preprocessor = MODELS.build(config['data_preprocessor'])
     for part, training in (('train', True), ('val', False), ('test', False)):
         loader = config[f'{part}_dataloader']
         assert DATASETS.get(loader['dataset']['type']).official.name == CONFIGS[name]
-        data = DATASETS.build({**loader['dataset'], 'allow_subset': True})
+        data = DATASETS.build({**loader['dataset'], 'root': tmp_path, 'allow_subset': True})
         assert len(data) == 9
         side = 96 if name == 'stl10' else 224
         assert preprocessor(data.__getitems__([0, 8]), training)['inputs'].shape == (2, 3, side, side)
@@ -201,7 +202,7 @@ def test_stl10_is_read_by_columns_and_folds(tmp_path, builders):
     builders['stl10'](tmp_path)
     data = build('stl10', tmp_path, 'train', allow_subset=True)
     assert (data.images[0, 0] == 255).nonzero().tolist() == [[50, 0]]
-    assert build('stl10', tmp_path, 'train', allow_subset=True, fold=1).images[:, 0, 9, 9].tolist() == [70, 35, 10]
+    assert build('stl10', tmp_path, 'train', allow_subset=True, fold=1).images[:, 0, 9, 9].tolist() == [70, 40, 10]
     assert build('stl10', tmp_path, 'train', allow_subset=True, fold=0).labels.tolist() == [0, 1, 2]
     for fold, reason in ((10, 'from 0 to 9'), (2, 'has no fold 2')):
         with pytest.raises(InputError, match=reason):
@@ -218,7 +219,7 @@ def test_imagenet_without_class_folders(tmp_path, builders, greys):
         files[k].rename(base / 'val' / f'ILSVRC2012_val_{number:08d}.JPEG')
     for folder in [path for path in (base / 'val').iterdir() if path.is_dir()]:
         folder.rmdir()
-    with pytest.raises(InputError, match='put ILSVRC2012_devkit_t12.tar.gz into .* prepare_data.py imagenet --root'):
+    with pytest.raises(InputError, match='put ILSVRC2012_devkit_t12.tar.gz into .*tools/prepare_data.py imagenet --root'):
         build('imagenet', tmp_path, 'val', allow_subset=True)
     torch.save(({wnid: (wnid,) for wnid in wnids}, [wnids[k] for k in order]), base / 'meta.bin')
     data = build('imagenet', tmp_path, 'val', allow_subset=True)
@@ -254,7 +255,7 @@ def test_names_of_inaturalist_2018(tmp_path, builders):
 DAMAGES = {
     'cub200': {
         'images.txt': ('1 ../../../etc/passwd', 'is not below'),
-        'classes.txt': ('2 only', 'does not number its classes from 1'),
+        'classes.txt': ('2 one\n1 two', 'does not number its classes from 1'),
         'image_class_labels.txt': ('1 9', 'not a number from 1 to 3|say nothing of the image'),
         'train_test_split.txt': ('1 2', 'say nothing of the image'),
     },
