@@ -13,6 +13,7 @@ from typing import Any
 from openmixup.benchmark.table import Table
 from openmixup.datasets.selection import innermost
 from openmixup.errors import InputError
+from openmixup.registry import DATASETS
 
 __all__ = ['Leaf', 'check_leaves', 'leaves_of', 'literal', 'recipe_name', 'recipe_numbers']
 
@@ -58,12 +59,12 @@ def literal(value: Any) -> str:
 
 
 def _dataset(config: Mapping[str, Any]) -> str:
-    """CIFAR100 -> cifar100, FashionMNIST -> fashion_mnist, an ImageFolder in data/imagenet -> imagenet."""
+    """The short name of a published set; Digits -> digits, an ImageFolder in data/leaves -> leaves."""
     name, root = config['type'], Path(config.get('root', 'data')).name
     if name in ('ImageFolder', 'ImageList'):
         return name.removeprefix('Image').lower() if root == 'data' else root
-    known = {'TinyImageNet': 'tiny_imagenet', 'RCFMNIST': 'rcfmnist'}
-    return known.get(name) or re.sub(r'(?<=[a-z])(?=[A-Z])', '_', name).lower()
+    official = getattr(DATASETS.get(name), 'official', None)
+    return official.name if official else name.lower()
 
 
 def _tag(cfg: Any, said: str) -> str:

@@ -102,7 +102,9 @@ def test_sizes_are_checked(tmp_path, builders, name):
     train, held, classes = SIZES[name]
     for split, count in zip(parts(name), (train, held), strict=True):
         kinds = f' in {classes:,} classes' if classes else ''
-        found = rf'has {count:,} {split} images{kinds}, but .* has 9.*: complete it .*`python tools/prepare_data.py {name}`'
+        found = (
+            rf'has {count:,} {split} images{kinds}, but .* has 9.*: complete it .*`python tools/prepare_data.py {name}`'
+        )
         with pytest.raises(InputError, match=rf'{found}.* allow_subset=True\.$'):
             build(name, tmp_path, split)
 
@@ -155,9 +157,9 @@ def test_a_step_through_the_loader(tmp_path, builders, name):
 
 CONFIG_DIR = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 CONFIGS = {
-    'agedb_224': 'agedb', 'aircraft_224': 'aircraft', 'cars_224': 'cars', 'cub200_224': 'cub200', 'imagenet': 'imagenet',
-    'imdb_wiki_224': 'imdb_wiki', 'inat2017_224': 'inat2017', 'inat2018_224': 'inat2018', 'places205_224': 'places205',
-    'stl10': 'stl10',
+    'agedb_224': 'agedb', 'aircraft_224': 'aircraft', 'cars_224': 'cars', 'cub200_224': 'cub200',
+    'imagenet': 'imagenet', 'imdb_wiki_224': 'imdb_wiki', 'inat2017_224': 'inat2017', 'inat2018_224': 'inat2018',
+    'places205_224': 'places205', 'stl10': 'stl10',
 }  # fmt: skip
 
 
@@ -219,7 +221,7 @@ def test_imagenet_without_class_folders(tmp_path, builders, greys):
         files[k].rename(base / 'val' / f'ILSVRC2012_val_{number:08d}.JPEG')
     for folder in [path for path in (base / 'val').iterdir() if path.is_dir()]:
         folder.rmdir()
-    with pytest.raises(InputError, match='put ILSVRC2012_devkit_t12.tar.gz into .*tools/prepare_data.py imagenet --root'):
+    with pytest.raises(InputError, match='put ILSVRC2012_devkit_t12.tar.gz into .*prepare_data.py imagenet --root'):
         build('imagenet', tmp_path, 'val', allow_subset=True)
     torch.save(({wnid: (wnid,) for wnid in wnids}, [wnids[k] for k in order]), base / 'meta.bin')
     data = build('imagenet', tmp_path, 'val', allow_subset=True)

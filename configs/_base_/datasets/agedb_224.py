@@ -1,5 +1,4 @@
-# AgeDB: the age of a face in years. It has no evaluator here, since one of classes does not fit; add that of your learner.
-# The crop is from memory.
+# AgeDB: the age of a face in years. The crop is from memory.
 data_preprocessor = dict(
     type='BatchPreprocessor',
     mean=(0.485, 0.456, 0.406),
@@ -22,3 +21,5 @@ test_dataloader = dict(
     batch_size=64,
     num_workers=4,
 )
+val_evaluator = [dict(type='RegressionMetric')]
+test_evaluator = val_evaluator
