@@ -58,7 +58,7 @@ def literal(value: Any) -> str:
 
 
 def _dataset(config: Mapping[str, Any]) -> str:
-    """CIFAR100 -> cifar100, FashionMNIST -> fashion_mnist, an ImageFolder in data/imagenet -> imagenet."""
+    """The short name of a published set; Digits -> digits, an ImageFolder in data/leaves -> leaves."""
     name, root = config['type'], Path(config.get('root', 'data')).name
     if name in ('ImageFolder', 'ImageList'):
         return name.removeprefix('Image').lower() if root == 'data' else root

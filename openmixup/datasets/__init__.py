@@ -36,10 +36,9 @@ from openmixup.datasets.transforms import (
 )
 
 __all__ = [
-    'AgeDB', 'BatchTransform', 'CIFAR10', 'CIFAR100', 'CUB200', 'ColorJitter', 'Compose', 'Digits',
-    'EpochBatchSampler', 'FGVCAircraft', 'FashionMNIST', 'IMDBWIKI', 'INaturalist2017', 'INaturalist2018',
-    'ImageFolder', 'ImageList', 'ImageNet', 'ImageTable', 'InMemoryDataset', 'InfiniteBatchSampler', 'Normalize',
-    'Pad', 'Places205', 'RCFMNIST', 'RandAugment', 'RandomCrop', 'RandomErasing', 'RandomFlip', 'RandomResizedCrop',
-    'RepeatedBatchSampler', 'Resize', 'STL10', 'StanfordCars', 'TinyImageNet', 'build_dataloader', 'class_balanced',
-    'label_noise', 'long_tail', 'subset',
+    'AgeDB', 'BatchTransform', 'CIFAR10', 'CIFAR100', 'CUB200', 'ColorJitter', 'Compose', 'Digits', 'EpochBatchSampler',
+    'FGVCAircraft', 'FashionMNIST', 'IMDBWIKI', 'INaturalist2017', 'INaturalist2018', 'ImageFolder', 'ImageList',
+    'ImageNet', 'ImageTable', 'InMemoryDataset', 'InfiniteBatchSampler', 'Normalize', 'Pad', 'Places205', 'RCFMNIST',
+    'RandAugment', 'RandomCrop', 'RandomErasing', 'RandomFlip', 'RandomResizedCrop', 'RepeatedBatchSampler', 'Resize',
+    'STL10', 'StanfordCars', 'TinyImageNet', 'build_dataloader', 'class_balanced', 'label_noise', 'long_tail', 'subset',
 ]  # fmt: skip

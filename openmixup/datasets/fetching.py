@@ -81,34 +81,38 @@ def _complete(official: Official, archive: Archive, base: Path, work: Path, say:
     """Fetch one archive, unless it lies there, and unpack it."""
     names = dict.fromkeys((archive.name, *(f'{place}/{archive.name}' for place in official.places)))
     file = first_of(base, '|'.join(names))
+    fetched = file is None
     if file is None:
         if not archive.url:
             return  # what is missing is told by who looks for the data set
-        file = base / archive.name
         say(f'fetching {archive.url}')
-        _download(archive, work)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(work / file.name, file)
+        file = _download(archive, work)
     elif archive.md5 and archive.gives:
         say(f'comparing {file} with its hash')
         _compare(file, archive.md5)
     if archive.gives:
-        say(f'unpacking {file}')
+        say(f'unpacking {file.name if fetched else file}')
         unpacked = work / 'unpacked'
         unpack(file, unpacked)
         if archive.nested:
             _unpack_classes(unpacked)
         _move(unpacked, base / archive.into, base / archive.gives.split('|')[0])
         shutil.rmtree(unpacked, ignore_errors=True)
+    if fetched:  # only now, since without a hash a transfer that was cut off is known by the unpacking alone
+        place = base / archive.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(file, place)
 
 
-def _download(archive: Archive, work: Path) -> None:
+def _download(archive: Archive, work: Path) -> Path:
     from torchvision.datasets.utils import download_url
 
+    name = PurePosixPath(archive.name).name
     try:
-        download_url(archive.url, str(work), PurePosixPath(archive.name).name, archive.md5 or None)
+        download_url(archive.url, str(work), name, archive.md5 or None)
     except RuntimeError as error:  # torchvision's word for a wrong hash
         raise OSError(str(error)) from error
+    return work / name
 
 
 def _compare(file: Path, md5: str) -> None:
@@ -162,7 +166,10 @@ def unpack(file: Path, folder: Path) -> None:
         ) from error
     except _DAMAGE as error:
         reason = printable(' '.join(str(error).split()) or type(error).__name__, 200)
-        raise InputError(f'{file} cannot be unpacked ({reason}): remove it and fetch it again.') from error
+        raise InputError(
+            f'{file} cannot be unpacked ({reason}), since it is cut off or damaged: remove it, if it is still there, '
+            'and fetch it again.'
+        ) from error
 
 
 def _check_members(file: Path, archive: zipfile.ZipFile) -> None:

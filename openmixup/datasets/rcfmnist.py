@@ -60,6 +60,7 @@ class RCFMNIST(InMemoryDataset):
         spurious: share of the colour that goes with the split, from 0 to 1.
         seed: seed of angles and colours.
         download: let torchvision fetch missing files of Fashion-MNIST into ``root``.
+        allow_subset: take files with fewer images than were published.
 
     Attributes:
         angles: degrees, (N,) float32.
@@ -77,12 +78,13 @@ class RCFMNIST(InMemoryDataset):
         spurious: float = 0.8,
         seed: int = 0,
         download: bool = False,
+        allow_subset: bool = False,
     ) -> None:
         if not 0 < max_angle <= 360:
             raise InputError(f'RCFMNIST(max_angle={max_angle!r}): expected degrees above 0, up to 360.')
         if not 0 <= spurious <= 1:
             raise InputError(f'RCFMNIST(spurious={spurious!r}): expected a share from 0 to 1.')
-        grey = FashionMNIST(root, split, download=download).images
+        grey = FashionMNIST(root, split, download=download, allow_subset=allow_subset).images
         rng = keyed_generator(seed, 'rcfmnist', split)
         share = torch.rand(len(grey), generator=rng)
         with_split = torch.randperm(len(grey), generator=rng) < math.floor(spurious * len(grey) + 0.5)

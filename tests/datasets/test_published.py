@@ -19,7 +19,6 @@ NAMES = [
     'agedb', 'aircraft', 'cars', 'cifar10', 'cifar100', 'cub200', 'fashion_mnist', 'imagenet', 'imdb_wiki', 'inat2017',
     'inat2018', 'places205', 'stl10', 'tiny_imagenet',
 ]  # fmt: skip
-ROOT = Path(__file__).parents[2]
 AGES = ('agedb', 'imdb_wiki')
 CLASSES = {
     'aircraft': ('707-320', 'Cessna 172', 'A300B4'),
@@ -103,8 +102,10 @@ def test_sizes_are_checked(tmp_path, builders, name):
     train, held, classes = SIZES[name]
     for split, count in zip(parts(name), (train, held), strict=True):
         kinds = f' in {classes:,} classes' if classes else ''
-        found = rf'has {count:,} {split} images{kinds}, but .* has 9.*: complete it .*`python tools/prepare_data.py'
-        with pytest.raises(InputError, match=rf'{found} {name}`.* allow_subset=True\.$'):
+        found = (
+            rf'has {count:,} {split} images{kinds}, but .* has 9.*: complete it .*`python tools/prepare_data.py {name}`'
+        )
+        with pytest.raises(InputError, match=rf'{found}.* allow_subset=True\.$'):
             build(name, tmp_path, split)
 
 
@@ -154,6 +155,7 @@ def test_a_step_through_the_loader(tmp_path, builders, name):
     loader.close()
 
 
+CONFIG_DIR = Path(__file__).parents[2] / 'configs' / '_base_' / 'datasets'
 CONFIGS = {
     'agedb_224': 'agedb', 'aircraft_224': 'aircraft', 'cars_224': 'cars', 'cub200_224': 'cub200',
     'imagenet': 'imagenet', 'imdb_wiki_224': 'imdb_wiki', 'inat2017_224': 'inat2017', 'inat2018_224': 'inat2018',
@@ -167,12 +169,12 @@ def test_the_config_of_a_data_set_builds_it(tmp_path, builders, name):
     from openmixup.registry import MODELS
 
     builders[CONFIGS[name]](tmp_path)
-    config = Config.fromfile(ROOT / f'configs/_base_/datasets/{name}.py')
+    config = Config.fromfile(CONFIG_DIR / f'{name}.py')
     preprocessor = MODELS.build(config['data_preprocessor'])
     for part, training in (('train', True), ('val', False), ('test', False)):
         loader = config[f'{part}_dataloader']
         assert DATASETS.get(loader['dataset']['type']).official.name == CONFIGS[name]
-        data = DATASETS.build({**loader['dataset'], 'root': str(tmp_path), 'allow_subset': True})
+        data = DATASETS.build({**loader['dataset'], 'root': tmp_path, 'allow_subset': True})
         assert len(data) == 9
         side = 96 if name == 'stl10' else 224
         assert preprocessor(data.__getitems__([0, 8]), training)['inputs'].shape == (2, 3, side, side)
@@ -255,7 +257,7 @@ def test_names_of_inaturalist_2018(tmp_path, builders):
 DAMAGES = {
     'cub200': {
         'images.txt': ('1 ../../../etc/passwd', 'is not below'),
-        'classes.txt': ('2 only', "'2' is not a number from 1 to 1"),
+        'classes.txt': ('2 one\n1 two', 'does not number its classes from 1'),
         'image_class_labels.txt': ('1 9', 'not a number from 1 to 3|say nothing of the image'),
         'train_test_split.txt': ('1 2', 'say nothing of the image'),
     },

@@ -1,5 +1,4 @@
-# IMDB-WIKI: the age of a face in years.
-# The crop is from memory.
+# IMDB-WIKI: the age of a face in years. The crop is from memory.
 data_preprocessor = dict(
     type='BatchPreprocessor',
     mean=(0.485, 0.456, 0.406),
