@@ -17,21 +17,35 @@ submit() {
   # shellcheck disable=SC2086  # SBATCH_ARGS is a list of words
   TOOLS=$(cd "$(dirname "$0")" && pwd) exec sbatch --partition="$1" --job-name="$2" "${gres[@]}" --ntasks="$GPUS" \
     --ntasks-per-node="$tasks_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" --requeue --open-mode=append \
-    --signal="B:USR1@${SIGNAL_SECONDS:-120}" ${SBATCH_ARGS:-} "$0" "$@"
+    --signal="B:USR1@${SIGNAL_SECONDS:-120}" ${SBATCH_ARGS:-} ${OUTPUT:+--output="$OUTPUT"} "$0" "$@"
 }
 
 # The arguments of this job's training go to ARGUMENTS, the command behind it to AFTER.
 choose() {
   AFTER=()
   if [ "${2#@}" != "$2" ]; then # a plan
+    local words code=0
     # shellcheck source=/dev/null
     . "${2#@}"
     # shellcheck disable=SC2154  # the plan has them, quoted
+    eval "AFTER=(${ends[$SLURM_ARRAY_TASK_ID]})"
     exec 9>> "${logs[$SLURM_ARRAY_TASK_ID]}"
-    flock --nonblock 9 || { echo 'another process trains it'; exit 0; }
+    flock --timeout 60 --conflict-exit-code 75 9 || code=$?
+    if [ $code -eq 75 ]; then
+      echo "${logs[$SLURM_ARRAY_TASK_ID]} is locked: another process trains this run"
+      exit 0
+    fi
     exec >&9 2>&1
-    eval "ARGUMENTS=(${trainings[$SLURM_ARRAY_TASK_ID]}) AFTER=(${commands[$SLURM_ARRAY_TASK_ID]})"
-    echo "\$ train.py ${ARGUMENTS[*]}"
+    if [ $code -eq 0 ]; then
+      # shellcheck disable=SC2154
+      words=$(eval "${beginnings[$SLURM_ARRAY_TASK_ID]}") || code=$?
+    fi
+    if [ $code -ne 0 ] || [ -z "$words" ]; then # no lock or no plan, or it has ended meanwhile
+      "${AFTER[@]}" --exit-code $code
+      exit $code
+    fi
+    eval "ARGUMENTS=($words)"
+    echo "\$ train.py $words"
   elif [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     ARGUMENTS=("$2" --work-dir "work_dirs/$1/seed$SLURM_ARRAY_TASK_ID" --seed "$SLURM_ARRAY_TASK_ID" --resume "${@:3}")
   else
@@ -53,7 +67,7 @@ train() {
     wait $step || code=$?
   done
   if [ $code -eq 0 ]; then
-    "${AFTER[@]}"
+    if [ ${#AFTER[@]} -gt 0 ]; then "${AFTER[@]}" --exit-code 0; fi
     exit 0
   fi
   # not after a mistake of the user (2), nor when the job was cancelled

@@ -140,6 +140,7 @@ def recipe_numbers(path: str | Path) -> dict[str, Any]:
         'epochs': cfg.train_cfg.max_epochs,
         'dataset': _dataset(innermost(cfg.train_dataloader.dataset)),
         'val_begin': cfg.train_cfg.get('val_begin'),
+        'target': cfg.model.get('target', 'class'),
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 from openmixup.benchmark.curves import append_curve, curve_of, curves_file
 from openmixup.benchmark.results import append_row, row_of
 from openmixup.benchmark.runs import Run
+from openmixup.errors import InputError
 
 __all__ = ['keep_failure', 'keep_row', 'lock_log', 'trained_elsewhere']
 
@@ -59,6 +60,11 @@ def lock_log(run: Run) -> BinaryIO | None:
     except BlockingIOError:
         log.close()
         return None
+    except OSError as error:
+        log.close()
+        raise InputError(
+            f'{run.log} cannot be locked ({error.strerror}): choose a --work-dir on a file system that has locks.'
+        ) from error
     return log
 
 

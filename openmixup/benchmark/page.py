@@ -76,7 +76,7 @@ def _overview(ranking: Ranking) -> str:
         rest = f'Mean rank over {rank_basis(ranking)} (shared seeds): {seeds}. {escape(tables_allow(ranking))}'
         ranks = _figure('ranks', 'all', 'Mean rank', f'Faint marks are the ranks in single tables. {rest}')
     else:
-        ranks = '<p class="note">No two policies have results of shared seeds in all of these tables: no ranks.</p>'
+        ranks = '<p class="note">Two policies or more must have results of the same seeds in all of these tables: no ranks.</p>'
     radar = _figure(
         'radar',
         'all',

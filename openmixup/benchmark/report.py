@@ -181,7 +181,9 @@ def ranking_markdown(ranking: Ranking) -> str:
     seeds = ', '.join(f'{name} ({n})' for name, n in zip(ranking.boards, ranking.seeds, strict=True))
     text = ['### Mean rank', '', f'Over {rank_basis(ranking)}, with the number of shared seeds: {seeds}.']
     if not ranking.ranked:
-        return '\n'.join([*text[:2], 'No two policies have results of shared seeds in all of these tables.'])
+        return '\n'.join(
+            [*text[:2], 'Two policies or more must have results of the same seeds in all of these tables: no ranks.']
+        )
     text[-1] += ' ' + tables_allow(ranking)
     text += ['', f'| policy | mean rank | {" | ".join(ranking.boards)} |', '| --- ' * (2 + len(ranking.boards)) + '|']
     text += [

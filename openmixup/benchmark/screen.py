@@ -72,7 +72,6 @@ class Bars:
         self._progress = Progress(*columns, console=Console(highlight=False), auto_refresh=False)
         self._whole = self._progress.add_task('all runs', note='')
         self._tasks: dict[str, TaskID] = {}
-        self._progress.start()
 
     def say(self, text: str) -> None:
         """Print the line above the bars."""
@@ -84,6 +83,7 @@ class Bars:
 
     def show(self, done: int, failed: int, total: int, running: Mapping[str, float | None], eta: str) -> None:
         """Draw the bars anew."""
+        self._progress.start()  # not before: what goes wrong earlier leaves the terminal as it is
         self._last = time.monotonic()
         note = f'{done + failed}/{total}' + (f', {failed} failed' if failed else '') + eta
         self._progress.update(self._whole, total=total, completed=done + failed, note=note)

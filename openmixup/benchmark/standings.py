@@ -121,7 +121,7 @@ class Board:
 
     @cached_property
     def pairs_apart(self) -> frozenset[tuple[str, str]]:
-        """Pairs of ``tested``, the better first, that t-tests part after Holm's correction for all pairs."""
+        """Pairs in the order of ``tested`` that t-tests part after Holm's correction for all pairs."""
         pairs = [
             (one.policy, other.policy, p)
             for one, other in itertools.combinations(self.tested, 2)
@@ -229,7 +229,7 @@ def _costs(rows: Rows, reference: Rows) -> tuple[Cost, ...]:
             statistics.fmean(values) if values else None
             for values in (numbers(mine, 'seconds'), numbers(mine, 'peak_memory_mb'), numbers(base, 'seconds'))
         )
-        ratio = seconds / vanilla if seconds is not None and vanilla else None
+        ratio = seconds / vanilla if hardware and seconds is not None and vanilla else None
         found.append(Cost(hardware, len(mine), seconds, ratio, memory))
     return tuple(sorted(found, key=lambda cost: -cost.n))
 

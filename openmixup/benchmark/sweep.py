@@ -148,6 +148,7 @@ class Sweep:
             self._collect(run, 'collected')
             return
         offset = log.tell()
+        run.failure.unlink(missing_ok=True)  # of an attempt before this one
         command = run.command(self.trainer, self.data)
         gpus = self._next_gpus(run.processes)
         log.write(f'$ {shlex.join(command)}\n'.encode())

@@ -68,6 +68,8 @@ def _check(table: Table) -> Table:
         )
     if set(table.vary) - {'epochs'}:
         raise InputError(f'{table.path}: vary={dict(table.vary)!r} can hold epochs only.')
+    if table.vary and not table.vary['epochs']:
+        raise InputError(f'{table.path}: vary has no epochs: give some, or leave it out.')
     if table.published_score not in tuple(SCORES):
         hint = did_you_mean(str(table.published_score), SCORES)
         raise InputError(

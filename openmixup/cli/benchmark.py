@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +37,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument('--slurm', metavar='PARTITION', help='submit the runs as a job array instead of training here')
     status = commands.add_parser('status', help='say which runs are done, go on, wait, or have failed')
     collect = commands.add_parser('collect', help='append the rows of finished runs, and train nothing')
-    collect.add_argument('--exit-code', type=int, default=0, metavar='N', help='with which the runs ended')
+    collect.add_argument('--exit-code', type=int, metavar='N', help='with which the runs ended, for a job array')
+    told = commands.add_parser('arguments', help='print what the trainer of a run is told, for a job array')
     report = commands.add_parser('report', help='print the results as Markdown, or write them as a page')
     again = commands.add_parser('reproduce', help='train one row once more and compare; the results stay as they are')
-    for command in (run, status, collect):
+    for command in (run, status, collect, told):
         command.add_argument('--policies', nargs='+', metavar='NAME', help='only these policies of the table')
         command.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds of the table')
         command.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows (cutmix-100e-seed0)')
-    for command in (run, status, collect, again):
+    for command in (run, status, collect, told, again):
         command.add_argument('table', metavar='TABLE', help='name of a table, or path of one')
-    for command in (run, again):
+    for command in (run, told, again):
         command.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     report.add_argument('tables', nargs='+', metavar='TABLE', help='names of tables, or paths; several are also ranked')
     report.add_argument('--html', metavar='FILE', help='write one page with sortable tables and plots')
@@ -55,7 +58,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default='docs/costs.json',
         help='counted FLOPs, if it is there (default: %(default)s)',
     )
-    for command in (run, status, collect, report, again):
+    for command in (run, status, collect, told, report, again):
         command.add_argument(
             '--epochs', type=_positive, metavar='E', help='a trial of another length, kept out of the results'
         )
@@ -133,7 +136,9 @@ def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = TRAINER) ->
         0; 1 if a run failed or was not reproduced; 130 after Ctrl-C or SIGTERM.
     """
     args = _arguments(argv)
-    commands = {'run': _run, 'status': _status, 'collect': _collect, 'reproduce': _reproduce}
+    commands = {
+        'run': _run, 'status': _status, 'collect': _collect, 'arguments': _told, 'reproduce': _reproduce,
+    }  # fmt: skip
     if args.command == 'report':
         return _report(args)
     table, args.epochs, results = _results_of(args.table, args)
@@ -166,9 +171,17 @@ def _sweep(runs: Sequence[Any], results: Any, args: argparse.Namespace, trainer:
 
 
 def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[str]) -> int:
-    from openmixup.benchmark.runs import missing_runs
+    from openmixup.benchmark.leaves import recipe_numbers
+    from openmixup.benchmark.outcome import trained_elsewhere
+    from openmixup.benchmark.runs import missing_runs, planned_runs
     from openmixup.benchmark.slurm import queued_runs, submit
+    from openmixup.errors import InputError
 
+    if recipe_numbers(f'{args.configs}/{table.recipes[0]}')['target'] == 'regression':
+        raise InputError(
+            f'{table.name} is a regression, and rows of tables hold top-1: train its configs, such as '
+            f'{planned_runs(table, **_choice(args))[0].config}, with tools/train.py.'
+        )
     runs = missing_runs(table, results, **_choice(args))
     print(f'{table.name}: {len(runs)} runs are missing in {results}.', flush=True)
     queued = queued_runs(_base(args, table)) if runs else set()
@@ -177,20 +190,30 @@ def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[s
         runs = [run for run in runs if run.row not in queued]
     if args.slurm is None:
         return _sweep(runs, results, args, trainer, jobs=args.jobs or 1, gpus=args.gpus)
+    busy = [run for run in runs if trained_elsewhere(run)]
+    if busy:
+        print(f'{len(busy)} are trained by other processes now, and left to them.', flush=True)
+        runs = [run for run in runs if run not in busy]
     if not runs:
         return 0
-    job = submit(runs, args.slurm, _collect_command(args), args.jobs, args.data)
-    again = shlex.join(['tools/benchmark.py', 'status', args.table])
+    job = submit(
+        runs,
+        args.slurm,
+        partial(_command, args, [sys.executable, '-m', 'openmixup', 'benchmark']),
+        args.jobs,
+        args.data,
+    )
+    again = shlex.join(_command(args, ['tools/benchmark.py'], 'status'))
     print(f'job {job}: an array of {len(runs)} runs in partition {args.slurm}; {again} says how far they are.')
     return 0
 
 
-def _collect_command(args: argparse.Namespace) -> list[str]:
-    """The command that appends rows of this table."""
-    command = [sys.executable, '-m', 'openmixup', 'benchmark', 'collect', args.table]
-    for name in ('epochs', 'work_dir', 'configs', 'benchmarks', 'results'):
-        value = getattr(args, name)
-        command += [f'--{name.replace("_", "-")}', str(value)] if value is not None else []
+def _command(args: argparse.Namespace, tool: Sequence[str], name: str) -> list[str]:
+    """The command line of another sub-command on this table, with the same folders."""
+    command, default = [*tool, name, args.table], _arguments(['status', args.table])
+    for option in ('epochs', 'work_dir', 'configs', 'benchmarks', 'results'):
+        value = getattr(args, option)
+        command += [f'--{option.replace("_", "-")}', str(value)] if value != getattr(default, option) else []
     return command
 
 
@@ -216,27 +239,39 @@ def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Seque
     for run in finished:
         summary = keep_row(run, results)
         print(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, collected', flush=True)
-    for run in runs if args.exit_code else []:
+    for run in runs if args.exit_code is not None else []:
         if run not in finished:
-            keep_failure(run, f'exit code {args.exit_code}')
+            keep_failure(run, f'exit code {args.exit_code}, and no summary.json of this run and config')
     print(f'{table.name}: {len(finished)} rows appended to {results}, {len(runs) - len(finished)} are missing.')
+    return 0
+
+
+def _told(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
+    from openmixup.benchmark.runs import missing_runs
+
+    for run in missing_runs(table, results, **_choice(args)):
+        if run.summary() is None:
+            run.failure.unlink(missing_ok=True)  # of an attempt before this one
+            print(shlex.join(run.arguments(args.data)))
     return 0
 
 
 def _reproduce(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[str]) -> int:
     from openmixup.benchmark.reproduce import compare, row_to_reproduce
-    from openmixup.benchmark.results import read_rows, row_of
+    from openmixup.benchmark.results import key_of, read_rows, row_of, same_config
     from openmixup.benchmark.runs import planned_runs
 
     rows = read_rows(results)
     run, before = row_to_reproduce(args.row, planned_runs(table, **_choice(args)), rows)
     folder = run.work_dir.parent / 'reproduced'
-    again = dataclasses.replace(run, work_dir=folder / run.row)
+    attempts = (dataclasses.replace(run, work_dir=folder / f'{run.row}-{number}') for number in itertools.count(1))
+    again = next(attempt for attempt in attempts if attempt.summary() is None)  # one that was cut is continued
     code = _sweep([again], folder / 'results.csv', args, trainer)
     summary = again.summary()
     if code or summary is None:
         return code
     now = row_of(summary, run.table, run.policy, run.seed, run.epochs)
-    text, difference = compare(before, now, [row for row in rows if row['policy'] == run.policy])
-    print(f'{run.row} of {results}, trained once more in {again.work_dir} (remove it to train anew):\n{text}')
+    alike = {key_of(row): row for row in rows if key_of(row)[:2] == run.key[:2] and same_config(row, run.config_hash)}
+    text, difference = compare(before, now, list(alike.values()))
+    print(f'{run.row} of {results}, trained once more in {again.work_dir}:\n{text}')
     return int(args.tolerance is not None and abs(difference) > args.tolerance)

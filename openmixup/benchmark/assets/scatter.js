@@ -15,7 +15,7 @@ function drawScatter(canvas, board, kind) {
   const unit = kind === 'seconds' ? 'seconds of training' : 'MB';
   const place = surface(canvas, 380, `Top-1 against ${unit}`);
   const costs = points.map((point) => point.cost);
-  const log = Math.max(...costs) > 3 * Math.min(...costs);
+  const log = Math.min(...costs) > 0 && Math.max(...costs) > 3 * Math.min(...costs);
   const x = log ? [Math.min(...costs) * 0.92, Math.max(...costs) * 1.1] : padded(costs, 0.08);
   const y = padded(points.map((point) => point.top1), 0.08);
   const box = { left: 44, right: 14, top: 26, bottom: 40 };
