@@ -56,6 +56,8 @@ class AgeDB(_Ages):
     Read from agedb.csv (columns age, path, split), which with the folder AgeDB lies in ``agedb``. AgeDB has no split of
     its own; the list is that of AgeDB-DIR, whose validation and test parts are balanced over the ages.
 
+    Unsure: the numbers of images, which were not compared with the list.
+
     Source: Moschoglou et al., "AgeDB: the first manually collected, in-the-wild age database", CVPR workshops 2017;
     the split: Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021.
 
@@ -87,6 +89,8 @@ class IMDBWIKI(_Ages):
     Read from imdb_wiki.csv (columns age, path, split), which with the folders imdb_crop and wiki_crop lies in
     ``imdb_wiki``. The list is that of IMDB-WIKI-DIR, which leaves out images without one clear face and impossible
     ages.
+
+    Unsure: the numbers of images, which were not compared with the list, and the addresses; no hash is known.
 
     Source: Rothe et al., "Deep Expectation of Real and Apparent Age from a Single Image Without Facial Landmarks", IJCV
     2018; the split: Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021.

@@ -30,7 +30,7 @@ class FGVCAircraft(OfficialImages):
     """Aircraft in 100 variants: 6,667 images for training ('trainval'), 3,333 for the test.
 
     Read from ``fgvc-aircraft-2013b`` by torchvision's class. The band of 20 pixels at the foot of each image, which
-    names its owner, is left in.
+    names its owner, is left in. No hash of the archive is known.
 
     Source: Maji et al., "Fine-Grained Visual Classification of Aircraft", 2013.
 

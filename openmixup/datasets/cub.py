@@ -19,7 +19,7 @@ class CUB200(OfficialImages):
     """Birds in 200 species: 5,994 images for training, 5,794 for the test.
 
     Read from images.txt, image_class_labels.txt, train_test_split.txt and classes.txt in ``CUB_200_2011``. Boxes and
-    parts are not used.
+    parts are not used. Unsure: the address of the archive, of which no hash is known.
 
     Source: Wah et al., "The Caltech-UCSD Birds-200-2011 Dataset", 2011.
 

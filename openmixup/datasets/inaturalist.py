@@ -78,6 +78,8 @@ class INaturalist2017(_INaturalist):
     Read from train2017.json and val2017.json, which with the folder train_val_images lie in ``inat2017``. A class is
     named by its category.
 
+    Unsure: the numbers of images, from memory, and the address of the annotations, of which no hash is known.
+
     Source: Van Horn et al., "The iNaturalist Species Classification and Detection Dataset", CVPR 2018.
 
     Args:
@@ -110,6 +112,8 @@ class INaturalist2018(_INaturalist):
 
     Read from train2018.json and val2018.json, which with the folder train_val2018 lie in ``inat2018``. The annotations
     name the classes by numbers; where categories.json lies beside them, its names are taken.
+
+    Unsure: the numbers of images, from memory, and the address of the annotations, of which no hash is known.
 
     Source: iNaturalist 2018 competition of the FGVC5 workshop, CVPR 2018.
 

@@ -41,7 +41,7 @@ class Official:
     Args:
         name: short name, as of ``tools/prepare_data.py``.
         title: its name in texts.
-        splits: number of images of each part.
+        splits: number of images of each part, as published; they were not counted in the files.
         classes: number of classes; 0: the labels are numbers, as of ages.
         needs: files and folders, below one of ``places``, without which a part cannot be read; alternatives stand
             between '|'.

@@ -22,6 +22,8 @@ class Places205(OfficialImages):
     Read from train_places205.csv and val_places205.csv, lists of ``path label``, which with the folder images256 lie in
     ``places205``. A class is named by its folder, such as 'a/abbey'. The labels of the test part were never given out.
 
+    Unsure: the numbers of images, and the folder inside the archive, both from memory.
+
     Source: Zhou et al., "Learning Deep Features for Scene Recognition using Places Database", NeurIPS 2014.
 
     Args:
