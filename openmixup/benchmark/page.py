@@ -13,7 +13,7 @@ from openmixup.benchmark.curves import Curve
 from openmixup.benchmark.page_data import board_data, ranking_data
 from openmixup.benchmark.page_table import hardware_key, leaderboard
 from openmixup.benchmark.ranking import Ranking, rank_over
-from openmixup.benchmark.report import notes, rank_basis, tables_allow
+from openmixup.benchmark.report import NO_RANKS, notes, rank_basis, tables_allow
 from openmixup.benchmark.standings import Board
 
 __all__ = ['page']
@@ -76,7 +76,7 @@ def _overview(ranking: Ranking) -> str:
         rest = f'Mean rank over {rank_basis(ranking)} (shared seeds): {seeds}. {escape(tables_allow(ranking))}'
         ranks = _figure('ranks', 'all', 'Mean rank', f'Faint marks are the ranks in single tables. {rest}')
     else:
-        ranks = '<p class="note">Two policies or more must have results of the same seeds in all of these tables: no ranks.</p>'
+        ranks = f'<p class="note">{NO_RANKS}</p>'
     radar = _figure(
         'radar',
         'all',

@@ -30,6 +30,7 @@ _HEAD = (
     'claimed by others', 'to claim', 'time', 'FLOPs', 'memory', 'hardware', 'commit',
 )  # fmt: skip
 NONE = '–'
+NO_RANKS = 'No ranks: two policies or more must have results of the same seeds in all of these tables.'
 SCORE_NAMES = {'last': 'the last epoch', 'median10': 'the median of the last ten', 'best': 'the best epoch'}
 
 
@@ -181,9 +182,7 @@ def ranking_markdown(ranking: Ranking) -> str:
     seeds = ', '.join(f'{name} ({n})' for name, n in zip(ranking.boards, ranking.seeds, strict=True))
     text = ['### Mean rank', '', f'Over {rank_basis(ranking)}, with the number of shared seeds: {seeds}.']
     if not ranking.ranked:
-        return '\n'.join(
-            [*text[:2], 'Two policies or more must have results of the same seeds in all of these tables: no ranks.']
-        )
+        return '\n'.join([*text[:2], NO_RANKS])
     text[-1] += ' ' + tables_allow(ranking)
     text += ['', f'| policy | mean rank | {" | ".join(ranking.boards)} |', '| --- ' * (2 + len(ranking.boards)) + '|']
     text += [

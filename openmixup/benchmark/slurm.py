@@ -68,8 +68,8 @@ def _arrays(record: Path) -> Iterator[tuple[str, tuple[str, list[str]]]]:
 def _plan(runs: Sequence[Run], command: Callable[[str], list[str]], data: str | None) -> str:
     """A file that tools/slurm_submit.sh reads: for each task of the array its log, and two commands.
 
-    The first one prints the arguments of tools/train.py, or nothing if the run has ended meanwhile; it is asked when the
-    task begins, for only then is known whether there is something to continue. The second one collects the row.
+    The first one prints the arguments of tools/train.py, or nothing if the run has ended meanwhile; it is asked when
+    the task begins, for only then is known whether there is something to continue. The second one collects the row.
     """
     given = ['--data', data] if data else []
     begin = [shlex.join([*command('arguments'), *given, '--rows', run.row]) for run in runs]

@@ -196,13 +196,8 @@ def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[s
         runs = [run for run in runs if run not in busy]
     if not runs:
         return 0
-    job = submit(
-        runs,
-        args.slurm,
-        partial(_command, args, [sys.executable, '-m', 'openmixup', 'benchmark']),
-        args.jobs,
-        args.data,
-    )
+    command = partial(_command, args, [sys.executable, '-m', 'openmixup', 'benchmark'])
+    job = submit(runs, args.slurm, command, args.jobs, args.data)
     again = shlex.join(_command(args, ['tools/benchmark.py'], 'status'))
     print(f'job {job}: an array of {len(runs)} runs in partition {args.slurm}; {again} says how far they are.')
     return 0

@@ -2,12 +2,15 @@
 
 import fcntl
 import io
+import shlex
+import subprocess
 import threading
 import time
 
 import pytest
 
-from openmixup.benchmark import Sweep, read_rows, row_of
+from openmixup.benchmark import Sweep, read_rows, row_of, slurm
+from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.outcome import keep_failure, trained_elsewhere
 from openmixup.benchmark.reproduce import compare
 from openmixup.benchmark.screen import Bars
@@ -122,9 +125,74 @@ def test_collect_trains_nothing(toy, capsys):
     assert toy.main('collect', 'toy', '--rows', 'mixup-20e-seed0', '--exit-code', '7') == 0
     failures = list((toy.work / 'failures').iterdir())
     assert [file.name for file in failures] == ['mixup-20e-seed0.txt']
-    assert failures[0].read_text().startswith('exit code 7 (')
+    assert failures[0].read_text().startswith('exit code 7, and no summary.json of this run and config (')
     with pytest.raises(InputError, match="no row 'mixup-20e-seed9'; did you mean 'mixup-20e-seed"):
         toy.main('collect', 'toy', '--rows', 'mixup-20e-seed9')
+
+
+def test_a_task_of_an_array_asks_what_to_train_when_it_begins(toy, capsys):
+    def told(row):
+        capsys.readouterr()
+        assert toy.main('arguments', 'toy', '--rows', row, '--data', 'a b') == 0
+        return shlex.split(capsys.readouterr().out)
+
+    (run,) = toy.planned(policies=['mixup'], seeds=[0])
+    keep_failure(run, 'of an earlier attempt')
+    assert told(run.row) == [str(run.config), '--work-dir', str(run.work_dir), '--seed', '0', '--data', 'a b']
+    assert not run.failure.exists()
+    toy.checkpoint(run.row)
+    assert '--resume' in told(run.row)
+    toy.summary(run.row, 0)
+    assert told(run.row) == [], 'it has ended meanwhile'
+    toy.main('collect', 'toy')
+    assert told(run.row) == [], 'it has its row'
+
+
+def test_a_plan_is_words_of_a_shell(toy, monkeypatch):
+    runs = toy.planned(policies=['mixup'])
+    asked = []
+
+    def run(command, env=None, **options):
+        asked.append((command, env))
+        return subprocess.CompletedProcess(command, 0, '17;cluster\n', '')
+
+    monkeypatch.setattr(slurm.subprocess, 'run', run)
+    monkeypatch.setenv('SBATCH_ARGS', '--time=5')
+    assert slurm.submit(runs, 'part', lambda name: ['tool', name, "it's"], jobs=3, data='a b') == '17'
+    ((command, env),) = asked
+    plan = toy.work / 'slurm-1.sh'
+    assert command[-3:] == ['part', 'toy', f'@{plan}']
+    assert env['SBATCH_ARGS'] == '--time=5 --parsable --array=0-1%3'
+    assert (env['GPUS'], env['GPUS_PER_NODE'], env['OUTPUT']) == ('1', '1', str(toy.work / 'slurm-1.out'))
+    script = f'. {shlex.quote(str(plan))}; eval "set -- ${{beginnings[1]}}"; printf "%s\\n" "$@" "${{logs[0]}}"'
+    shell = subprocess.Popen(['bash', '-c', script], stdout=subprocess.PIPE, text=True)
+    said = shell.communicate()[0].splitlines()
+    assert said == ['tool', 'arguments', "it's", '--data', 'a b', '--rows', 'mixup-20e-seed1', str(runs[0].log)]
+    queue = '17 1 toy\n17 9 toy\n18 0 toy\n17 0 other\n'
+    monkeypatch.setattr(slurm.subprocess, 'run', lambda c, **o: subprocess.CompletedProcess(c, 0, queue, ''))
+    with open(toy.work / 'slurm.jsonl', 'a') as stream:
+        stream.write('{"job": "18"')
+    assert slurm.queued_runs(toy.work) == {'mixup-20e-seed1'}
+    assert slurm.submit(runs[:1], 'part', lambda name: []) == '17'
+    assert (toy.work / 'slurm-2.sh').is_file()
+
+    def missing(command, **options):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(slurm.subprocess, 'run', missing)
+    with pytest.raises(InputError, match=r'slurm\.jsonl says that job arrays were submitted, .* remove that file'):
+        slurm.queued_runs(toy.work)
+
+
+def test_a_regression_is_told_to_use_the_trainer(toy):
+    recipe = toy.path / 'configs/toy/resnet8_1xb4-20e_digits.py'
+    recipe.write_text(recipe.read_text() + "model = dict(target='regression')\n")
+    recipe_numbers.cache_clear()
+    try:
+        with pytest.raises(InputError, match='toy is a regression, .* train its configs, such as .*tools/train.py'):
+            toy.main('run', 'toy')
+    finally:
+        recipe_numbers.cache_clear()
 
 
 def test_a_failure_keeps_the_end_of_a_long_log(toy):
@@ -141,14 +209,17 @@ def test_a_failure_keeps_the_end_of_a_long_log(toy):
 
 def test_a_row_is_reproduced(toy, capsys):
     toy.main('run', 'toy')
-    before = toy.results.read_bytes()
+    rows = toy.results.read_bytes()
     capsys.readouterr()
     assert toy.main('reproduce', 'toy', 'mixup-20e-seed1', '--tolerance', '0') == 0
     told = capsys.readouterr().out
     assert 'top-1 in the last epoch: 91 in the table, 91 now (the same)' in told
     assert [call[:3] for call in toy.calls()[4:]] == [['mixup', 1, False]]
-    assert toy.results.read_bytes() == before
-    assert (toy.work / 'reproduced/mixup-20e-seed1/summary.json').is_file()
+    assert toy.results.read_bytes() == rows
+    assert (toy.work / 'reproduced/mixup-20e-seed1-1/summary.json').is_file()
+    before = len(toy.calls())
+    assert toy.main('reproduce', 'toy', 'mixup-20e-seed1') == 0
+    assert len(toy.calls()) == before + 1, 'it is trained each time that it is asked for'
     assert toy.main('reproduce', 'toy', 'mixup') == 0, 'the first row of a policy'
     assert toy.calls()[-1][:2] == ['mixup', 0]
     with pytest.raises(InputError, match="plans no row 'mixip'; did you mean 'mixup'"):

@@ -104,7 +104,8 @@ def test_the_list(tmp_path, builders, capsys):
     assert [line.split()[0] for line in lines[1:]] == list(published())
     (row,) = [line for line in lines if line.startswith('cub200')]
     assert [part.strip() for part in row.split('  ') if part.strip()] == [
-        'cub200', 'CUB200', 'train 5,994 test 5,794', '200', '1.2 GB', 'yes', 'for research and teaching, not for profit'
+        'cub200', 'CUB200', 'train 5,994 test 5,794', '200', '1.2 GB', 'yes',
+        'for research and teaching, not for profit',
     ]  # fmt: skip
     (row,) = [line for line in lines if line.startswith('cars')]
     assert row.endswith(f'no       {published()["cars"].official.access}')
