@@ -202,7 +202,7 @@ def test_lengths_of_one_table_are_no_independent_evidence():
 def test_tables_that_share_no_policies_are_not_ranked():
     ranking = rank_over([board(VANILLA), board(rows('mixup', {0: 1.0}))])
     assert ranking.ranked == ()
-    assert 'No two policies have results of shared seeds' in ranking_markdown(ranking)
+    assert 'two policies or more must have results of the same seeds' in ranking_markdown(ranking)
 
 
 def test_the_front_is_what_nothing_beats():
