@@ -104,7 +104,8 @@ def test_the_list(tmp_path, builders, capsys):
     assert [line.split()[0] for line in lines[1:]] == list(published())
     rows = {line.split()[0]: [part.strip() for part in line.split('  ') if part.strip()] for line in lines}
     assert rows['cub200'] == [
-        'cub200', 'CUB200', 'train 5,994 test 5,794', '200', '1.2 GB', 'yes', 'for research and teaching, not for profit'
+        'cub200', 'CUB200', 'train 5,994 test 5,794', '200', '1.2 GB', 'yes',
+        'for research and teaching, not for profit',
     ]  # fmt: skip
     assert rows['cars'][-2:] == ['no', published()['cars'].official.access]
     assert rows['agedb'][3] == '-'
