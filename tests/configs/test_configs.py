@@ -234,7 +234,7 @@ def test_a_name_that_lies_is_seen(tmp_path):
     assert named('anything.py', plain) == plain.name
     (tmp_path / 'pets.py').write_text(
         f'_base_ = {str(CONFIGS / "imagenet/resnet18_4xb64-100e_imagenet.py")!r}\n'
-        "train_dataloader = dict(dataset=dict(root='/data/pets'))\n"
+        "train_dataloader = dict(dataset=dict(type='ImageFolder', root='/data/pets'))\n"
     )
     assert recipe_name(tmp_path / 'pets.py') == 'resnet18_1xb64-100e_pets.py'
 
