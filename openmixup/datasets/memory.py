@@ -146,6 +146,8 @@ class InMemoryDataset(Selectable, Dataset):
         """Move the storage; returns the data set itself. Batches are then made where the training runs."""
         self.images = self.images.to(device)
         self.labels = self.labels.to(device)
+        if self.clean_labels is not None:
+            self.clean_labels = self.clean_labels.to(device)
         return self
 
     def __repr__(self) -> str:

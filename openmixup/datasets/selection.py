@@ -66,7 +66,10 @@ class Selectable:
         return made
 
     def _keep(self, index: Tensor) -> None:
-        """Keep of the storage the samples at ``index`` only."""
+        """Keep of the storage the samples at ``index`` only.
+
+        A subclass that holds more for each sample than the images and labels extends it, as RCFMNIST does.
+        """
         raise NotImplementedError
 
 
@@ -85,12 +88,11 @@ def build_inner(dataset: Any, wrapper: str, classes: bool = True) -> Any:
     if not isinstance(built, Selectable):
         raise InputError(
             f'{wrapper} cannot stand around {type(built).__name__}: give a data set of openmixup, or derive yours from '
-            'openmixup.datasets.InMemoryDataset or ImageFiles.'
+            'openmixup.datasets.InMemoryDataset or ImageFiles (and extend _keep for what else it holds of each sample).'
         )
     if classes and built.labels.is_floating_point():
-        raise InputError(
-            f'{wrapper} needs classes, but {type(built).__name__} has regression targets: leave the wrapper out.'
-        )
+        remedy = 'give fraction=0.1' if wrapper == 'Subset' else 'leave the wrapper out'
+        raise InputError(f'{wrapper} needs classes, but {type(built).__name__} has regression targets: {remedy}.')
     return built
 
 

@@ -43,7 +43,9 @@ def subset(
         raise InputError(
             f'Subset(per_class={per_class!r}, fraction={fraction!r}): give one of them, such as per_class=100.'
         )
-    if fraction is not None and (isinstance(fraction, bool) or not 0 < fraction <= 1):
+    if fraction is not None and (
+        isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1
+    ):
         raise InputError(f'Subset(fraction={fraction!r}): expected a share above 0 to 1.')
     if fraction is not None and built.labels.is_floating_point():
         order = torch.randperm(len(built.labels), generator=keyed_generator(seed, 'subset'))
@@ -86,7 +88,7 @@ def long_tail(
     r"""Classes of exponentially falling size: class number c of C keeps :math:`n\,f^{-c/(C-1)}` samples, rounded down.
 
     :math:`n` is the largest number for which all classes have enough samples: of a balanced set the size of a class.
-    With a smaller factor and the same seed each class keeps the same samples and further ones.
+    Of balanced data each class keeps with a smaller factor and the same seed the same samples and further ones.
 
     CIFAR-10 with factor 100 keeps 5000, 2997, 1796, 1077, 645, 387, 232, 139, 83 and 50 images (12,406), CIFAR-100
     10,847. Wrap the training data only: long-tailed training is evaluated on balanced data.
@@ -114,6 +116,9 @@ def long_tail(
     if classes < 2:
         raise InputError(f'LongTail needs two classes or more, but {type(built).__name__} has {classes}.')
     sizes, places = _sizes(built), _places(built.classes, order, seed)
+    if min(sizes) < 1:
+        empty = built.classes[sizes.index(0)]
+        raise InputError(f'LongTail: class {empty!r} has no sample: leave it out of the classes, or complete the data.')
     shares = [factor ** (-place / (classes - 1)) for place in places]
     most = min(math.floor(size / share + 1e-9) for size, share in zip(sizes, shares, strict=True))
     counts = [math.floor(most * share + 1e-9) for share in shares]  # 1e-9: 500 * 100**-1 must not become 4.999...
@@ -134,7 +139,7 @@ def _places(classes: Sequence[str], order: str | Sequence[int | str] | None, see
         hint = did_you_mean(order, ['shuffled'])
         raise InputError(f"LongTail(order={order!r}): expected 'shuffled', a list of all classes or None{hint}.")
     numbers = [classes.index(item) if item in classes else item for item in order]
-    if sorted(map(str, numbers)) != sorted(map(str, range(count))):
+    if len(numbers) != count or set(numbers) != set(range(count)):
         raise InputError(f'LongTail(order={list(order)!r}): expected each of the {count} classes once, number or name.')
     return [numbers.index(label) for label in range(count)]
 

@@ -53,7 +53,10 @@ def pair_index(partner: Tensor) -> Tensor:
 
 
 def pair_weights(own: Tensor | float, size: int) -> Tensor:
-    """(N, 2) float32 weights of the own image and its partner from one, (1,) or (N,) weights of the own image."""
+    """(N, 2) float32 weights of the own image and its partner from one, (1,) or (N,) weights of the own image.
+
+    They may be views of one row: make new ones instead of writing into them.
+    """
     if not isinstance(own, Tensor):
         return torch.tensor([[own, 1 - own]], dtype=torch.float32).expand(size, 2)
     if own.device.type == 'cpu' and own.shape[0] == 1:

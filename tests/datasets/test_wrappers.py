@@ -382,3 +382,25 @@ def test_the_loader_counts_the_wrapped_samples(folder):
         loader = build_dataloader(made, 4, shuffle=True, seed=1)
         seen = torch.cat([batch['labels'] for batch in loader])
         assert torch.bincount(seen).tolist() == [6, 6, 6]
+
+
+def test_mistakes_that_need_another_remedy():
+    few = InMemoryDataset(
+        torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 2, 2]), classes=('a', 'b', 'c')
+    )
+    with pytest.raises(InputError, match="LongTail: class 'b' has no sample: leave it out"):
+        long_tail(few, factor=1)
+    with pytest.raises(InputError, match="fraction='0.1'.*: expected a share"):
+        subset(few, fraction='0.1')
+    two = InMemoryDataset(images, torch.tensor([0, 0, 1, 1]), classes=('a', 'b'))
+    with pytest.raises(InputError, match='expected each of the 2 classes once'):
+        long_tail(two, order=['1', '0'])
+    ages = InMemoryDataset(images, torch.rand(4), target='regression')
+    with pytest.raises(InputError, match=r'regression targets: give fraction=0\.1'):
+        subset(ages, per_class=1)
+
+
+def test_clean_labels_move_with_the_data():
+    data = InMemoryDataset(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), classes=('a', 'b'))
+    noisy = label_noise(data, rate=0.5).to('meta')
+    assert noisy.clean_labels.device.type == noisy.labels.device.type == 'meta'

@@ -95,6 +95,10 @@ class CheckpointHook(Hook):
             return
         self._check_best(metrics)
         score = metrics[self.save_best]
+        if score is None:
+            raise InputError(
+                f'CheckpointHook(save_best={self.save_best!r}): it has no value on this data; choose another metric.'
+            )
         if runner.best:
             gain = score - runner.best[self.save_best]
             if (-gain if _is_error(self.save_best) else gain) <= 0:
