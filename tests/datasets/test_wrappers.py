@@ -385,9 +385,8 @@ def test_the_loader_counts_the_wrapped_samples(folder):
 
 
 def test_mistakes_that_need_another_remedy():
-    few = InMemoryDataset(
-        torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 2, 2]), classes=('a', 'b', 'c')
-    )
+    images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    few = InMemoryDataset(images, torch.tensor([0, 0, 2, 2]), classes=('a', 'b', 'c'))
     with pytest.raises(InputError, match="LongTail: class 'b' has no sample: leave it out"):
         long_tail(few, factor=1)
     with pytest.raises(InputError, match="fraction='0.1'.*: expected a share"):
