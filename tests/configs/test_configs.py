@@ -86,7 +86,10 @@ def _without_downloads(node):
     return [_without_downloads(item) for item in node] if isinstance(node, list | tuple) else node
 
 
-@pytest.mark.parametrize('path', FILES, ids=_ids(FILES))
+# hundreds of leaves take minutes; each of their policies is built by other tests, and their recipes are built here
+@pytest.mark.parametrize(
+    'path', [*RECIPES, *(pytest.param(path, marks=pytest.mark.slow) for path in LEAVES)], ids=_ids([*RECIPES, *LEAVES])
+)
 def test_the_model_builds(path):
     config = Config.fromfile(path)
     model = ConfigDict(_without_downloads(config.model.to_dict()))
