@@ -58,7 +58,7 @@ def pair_weights(own: Tensor | float, size: int) -> Tensor:
     They may be views of one row: make new ones instead of writing into them.
     """
     if not isinstance(own, Tensor):
-        return torch.tensor([[own, 1 - own]], dtype=torch.float32).expand(size, 2)
+        return torch.tensor([[own, 1 - own]], dtype=torch.float32).repeat(size, 1)
     if own.device.type == 'cpu' and own.shape[0] == 1:
         return pair_weights(own.item(), size)
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)

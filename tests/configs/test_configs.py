@@ -190,12 +190,17 @@ def test_bases_set_no_policy_but_vanilla():
         assert Config.fromfile(path).model.policy == {'type': 'Vanilla'}
 
 
+# data sets with a base for recipes of users; no published table of ours rests on them
+OWN_RECIPES = {f'_base_/datasets/{name}.py' for name in ('agedb_224', 'imdb_wiki_224', 'stl10')}
+
+
 def test_all_bases_are_used():
     bases = {p.relative_to(CONFIGS).as_posix() for p in (CONFIGS / '_base_').rglob('*.py')}
     used = {base for path in RECIPES for base in re.findall(r"'\.\./(_base_/\S+\.py)'", path.read_text())}
     for base in list(used):
         used |= {f'{base.rpartition("/")[0]}/{n}' for n in re.findall(r"'\./(\S+\.py)'", (CONFIGS / base).read_text())}
-    assert used == bases
+    assert bases - used == OWN_RECIPES
+    assert used <= bases
 
 
 @pytest.mark.parametrize('path', LEAVES, ids=_ids(LEAVES))
