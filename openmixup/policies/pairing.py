@@ -49,7 +49,7 @@ def partners(kind: str, size: int, rng: torch.Generator) -> Tensor:
 
 def pair_index(partner: Tensor) -> Tensor:
     """(N, 2) index of each sample and its partner (N,), on the CPU."""
-    return torch.stack([torch.arange(partner.shape[0]), partner]).t()  # so that the partners lie side by side
+    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
 
 
 def pair_weights(own: Tensor | float, size: int) -> Tensor:

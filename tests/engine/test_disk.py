@@ -148,7 +148,7 @@ def test_a_summary_that_does_not_fit_leaves_the_old_one(tmp_path, monkeypatch):
     write_text(path, 'old')
     plain = Path.write_text
 
-    def refuse(self, text):
+    def refuse(self, text, **options):
         plain(self, text[:2])
         raise OSError(errno.ENOSPC, 'No space left on device')
 

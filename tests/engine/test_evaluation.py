@@ -17,13 +17,13 @@ from openmixup.registry import METRICS
         ('val_evaluator.0.bins=1.5', r'bins=1.5\): expected a whole number'),
         (
             'default_hooks.checkpoint.save_best=top3',
-            r"save_best='top3'\): .* best \(top1, top5, teacher/top1, teacher/top5\)",
+            r"save_best='top3'\): .* is measured \(top1, top5, teacher/top1, teacher/top5\)",
         ),
         (
             'default_hooks.checkpoint.save_best=loss',
-            r"save_best='loss'\): expected None or a metric whose largest value",
+            r"save_best='loss'\): expected None or an accuracy or error that is measured",
         ),
-        ('val_evaluator.0.topk=(5,11)', r"save_best='top1'\): .* best \(top5, teacher/top5\)\.$"),
+        ('val_evaluator.0.topk=(5,11)', r"save_best='top1'\): .* is measured \(top5, teacher/top5\)\.$"),
     ],
 )
 def test_a_wrong_metric_is_refused_before_the_first_step(train, monkeypatch, option, match):
@@ -44,5 +44,5 @@ def test_a_metric_that_does_not_name_its_values_is_checked_by_the_first_evaluati
     assert (
         train('run', "val_evaluator=[{'type': 'Silent'}]", 'default_hooks.checkpoint.save_best=mytop') / 'best.pth'
     ).exists()
-    with pytest.raises(InputError, match=r"save_best='top1'\): .* best \(mytop, teacher/mytop\)"):
+    with pytest.raises(InputError, match=r"save_best='top1'\): .* is measured \(mytop, teacher/mytop\)"):
         train('other', "val_evaluator=[{'type': 'Silent'}]")
