@@ -108,7 +108,9 @@ def _samples(runner: Any, step: int, findings: Findings) -> dict[str, Any]:
 
 
 def _tensors(view: View) -> dict[str, Any]:
-    return {'inputs': view.inputs, 'index': view.mixture.index, 'weight': view.mixture.weight}
+    """Whole tensors: one that repeats a row would be refused when it is read back, as any that grows."""
+    tensors = {'inputs': view.inputs, 'index': view.mixture.index, 'weight': view.mixture.weight}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:
