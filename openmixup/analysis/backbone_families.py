@@ -16,7 +16,7 @@ from openmixup.registry import MODELS
 
 __all__ = [
     'LARGEST',
-    'LIBRARIES',
+    'PACKAGES',
     'FamilyTrial',
     'families',
     'families_page',
@@ -25,7 +25,7 @@ __all__ = [
     'try_family',
 ]
 
-LIBRARIES = {'timm': 'TimmBackbone', 'torchvision': 'TorchvisionBackbone'}
+PACKAGES = {'timm': 'TimmBackbone', 'torchvision': 'TorchvisionBackbone'}
 LARGEST = 300_000_000  # parameters of a member that is tried
 CLASSES, IMAGES = 5, 2
 POLICIES = ({'type': 'CutMix'}, {'type': 'ManifoldMix', 'layers': (1, 3)})  # the hidden layers of its default
@@ -36,8 +36,8 @@ class FamilyTrial:
     """What came of one family.
 
     Attributes:
-        library: 'timm' or 'torchvision'.
-        family: name of the library's module that defines it, such as 'vision_transformer'.
+        package: 'timm' or 'torchvision'.
+        family: name of its module that defines it, such as 'vision_transformer'.
         model: its member with the fewest parameters.
         parameters: of that member, without a classifier.
         size: (H, W) of its images.
@@ -45,7 +45,7 @@ class FamilyTrial:
         reason: why it failed, in one line; '' if it passed.
     """
 
-    library: str
+    package: str
     family: str
     model: str
     parameters: int
@@ -55,21 +55,21 @@ class FamilyTrial:
 
 
 @cache
-def families(library: str) -> dict[str, tuple[str, ...]]:
-    """Names of the classification networks of a library, by the module that defines them.
+def families(package: str) -> dict[str, tuple[str, ...]]:
+    """Names of the classification networks of a package, by the module that defines them.
 
     Args:
-        library: 'timm' or 'torchvision'.
+        package: 'timm' or 'torchvision'.
 
     Raises:
-        InputError: another library.
+        InputError: another package.
     """
-    if library == 'timm':
+    if package == 'timm':
         import timm
 
         found = {name: tuple(timm.list_models(module=name)) for name in timm.list_modules()}
         return {name: members for name, members in sorted(found.items()) if members}
-    if library == 'torchvision':
+    if package == 'torchvision':
         from torchvision import models
 
         by_module: dict[str, list[str]] = {}
@@ -77,20 +77,20 @@ def families(library: str) -> dict[str, tuple[str, ...]]:
             module = models.get_model_builder(name).__module__.rpartition('.')[2]
             by_module.setdefault(module, []).append(name)
         return {name: tuple(members) for name, members in sorted(by_module.items())}
-    raise InputError(f'library={library!r}{did_you_mean(library, LIBRARIES)}: expected one of {", ".join(LIBRARIES)}.')
+    raise InputError(f'package={package!r}{did_you_mean(package, PACKAGES)}: expected one of {", ".join(PACKAGES)}.')
 
 
 @cache
-def smallest_member(library: str, family: str) -> tuple[str, int]:
+def smallest_member(package: str, family: str) -> tuple[str, int]:
     """The member of a family with the fewest parameters, and their number, counted without allocating any.
 
     Raises:
-        InputError: the library has no such family.
+        InputError: the package has no such family.
     """
-    known = families(library)
+    known = families(package)
     if family not in known:
-        raise InputError(f'{library} has no family {family!r}{did_you_mean(family, known)}.')
-    counted = [(_count(library, name), name) for name in known[family]]
+        raise InputError(f'{package} has no family {family!r}{did_you_mean(family, known)}.')
+    counted = [(_count(package, name), name) for name in known[family]]
     count, name = min(counted)
     return name, count
 
@@ -104,23 +104,23 @@ class _NoValues(TorchFunctionMode):
         return args[0] if fills and args and isinstance(args[0], torch.Tensor) else func(*args, **(kwargs or {}))
 
 
-def _count(library: str, name: str) -> int:
+def _count(package: str, name: str) -> int:
     """Parameters of a network; torchvision says them itself, with the classifier."""
-    if library == 'torchvision':
+    if package == 'torchvision':
         from torchvision import models
 
         return int(models.get_model_weights(name).DEFAULT.meta['num_params'])
     with torch.device('meta'), _NoValues():
-        return sum(parameter.numel() for parameter in MODELS.build(_config(library, name)).parameters())
+        return sum(parameter.numel() for parameter in MODELS.build(_config(package, name)).parameters())
 
 
-def _config(library: str, name: str) -> dict[str, Any]:
-    return {'type': LIBRARIES[library], 'model': name}
+def _config(package: str, name: str) -> dict[str, Any]:
+    return {'type': PACKAGES[package], 'model': name}
 
 
-def input_size(library: str, model: str) -> tuple[int, int]:
-    """(H, W) of the images that a network is made for, as its library says."""
-    if library == 'timm':
+def input_size(package: str, model: str) -> tuple[int, int]:
+    """(H, W) of the images that a network is made for, as its package says."""
+    if package == 'timm':
         import timm
 
         height, width = timm.get_pretrained_cfg(model).input_size[1:]
@@ -131,30 +131,30 @@ def input_size(library: str, model: str) -> tuple[int, int]:
     return int(side), int(side)
 
 
-def try_family(library: str, family: str, largest: int = LARGEST) -> FamilyTrial:
+def try_family(package: str, family: str, largest: int = LARGEST) -> FamilyTrial:
     """Build the smallest member of a family and let it take steps with CutMix and Manifold Mixup on the CPU.
 
     A step is a forward and a backward pass in training mode, with two images of the network's own size. Manifold Mixup
     blends at one of the hidden layers that it draws by default. Loss and gradients must be finite.
 
     Args:
-        library: 'timm' or 'torchvision'.
+        package: 'timm' or 'torchvision'.
         family: one of :func:`families`.
         largest: parameters up to which a member is tried; a larger one fails with that reason.
     """
-    model, parameters = smallest_member(library, family)
-    size = input_size(library, model)
+    model, parameters = smallest_member(package, family)
+    size = input_size(package, model)
     if parameters > largest:
         reason = f'not tried: its smallest member has {parameters / 1e6:.0f} M parameters'
-        return FamilyTrial(library, family, model, parameters, size, reason=reason)
+        return FamilyTrial(package, family, model, parameters, size, reason=reason)
     stages = 0
     for policy in POLICIES:
         try:
-            stages = _step(_config(library, model), policy, size)
+            stages = _step(_config(package, model), policy, size)
         except Exception as error:  # of any kind: what the network raises is the answer
             reason = f'{policy["type"]}: {_line(error)}'
-            return FamilyTrial(library, family, model, parameters, size, stages, reason)
-    return FamilyTrial(library, family, model, parameters, size, stages)
+            return FamilyTrial(package, family, model, parameters, size, stages, reason)
+    return FamilyTrial(package, family, model, parameters, size, stages)
 
 
 def _step(backbone: dict[str, Any], policy: dict[str, Any], size: tuple[int, int]) -> int:
@@ -194,11 +194,11 @@ def families_page(trials: Sequence[FamilyTrial]) -> str:
     """The trials as the Markdown of docs/backbones.md."""
     page = _PAGE.format(passed=sum(not trial.reason for trial in trials), tried=len(trials))
     page += (
-        '\n| library | family | tried | M parameters | size | hidden stages | result |\n|---|---|---|---|---|---|---|\n'
+        '\n| package | family | tried | M parameters | size | hidden stages | result |\n|---|---|---|---|---|---|---|\n'
     )
     for t in trials:
         size, result = f'{t.size[0]}x{t.size[1]}', t.reason or 'passed'
-        cells = (t.library, t.family, f'`{t.model}`', f'{t.parameters / 1e6:.1f}', size, str(t.stages), result)
+        cells = (t.package, t.family, f'`{t.model}`', f'{t.parameters / 1e6:.1f}', size, str(t.stages), result)
         page += f'| {" | ".join(cells)} |\n'
     return page
 
@@ -209,4 +209,4 @@ def _line(error: Exception) -> str:
 
 
 if __name__ == '__main__':
-    print(families_page([try_family(library, family) for library in LIBRARIES for family in families(library)]), end='')
+    print(families_page([try_family(package, family) for package in PACKAGES for family in families(package)]), end='')

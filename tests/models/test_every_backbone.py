@@ -26,14 +26,14 @@ KNOWN = {
     ('timm', 'selecsls'): SEVERAL,
     ('timm', 'tnt'): SEVERAL,
 }
-ALL = [(library, family) for library in ('torchvision', 'timm') for family in families(library)]
+ALL = [(package, family) for package in ('torchvision', 'timm') for family in families(package)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('library', 'family'), ALL, ids=['-'.join(each) for each in ALL])
-def test_family(library, family):
-    trial = try_family(library, family)
-    reason = KNOWN.get((library, family), '')
+@pytest.mark.parametrize(('package', 'family'), ALL, ids=['-'.join(each) for each in ALL])
+def test_family(package, family):
+    trial = try_family(package, family)
+    reason = KNOWN.get((package, family), '')
     assert trial.reason.startswith(reason), trial
     assert bool(trial.reason) is bool(reason), trial
 
@@ -62,9 +62,9 @@ def test_the_smallest_member_is_counted_without_its_classifier():
 
 
 def test_what_fails_is_told_and_not_raised(monkeypatch):
-    monkeypatch.setattr(backbone_families, 'smallest_member', lambda library, family: ('test_resnet', 400_000_000))
+    monkeypatch.setattr(backbone_families, 'smallest_member', lambda package, family: ('test_resnet', 400_000_000))
     assert try_family('timm', 'resnet').reason == 'not tried: its smallest member has 400 M parameters'
-    monkeypatch.setattr(backbone_families, 'smallest_member', lambda library, family: ('test_resnet', 500_000))
+    monkeypatch.setattr(backbone_families, 'smallest_member', lambda package, family: ('test_resnet', 500_000))
     monkeypatch.setattr(backbone_families, 'POLICIES', ({'type': 'ManifoldMix', 'layers': (8, 9)},))
     assert 'ManifoldMix(layers=(8, 9)) draws layers up to 8' in try_family('timm', 'resnet').reason
     with pytest.raises(InputError, match="no family 'resnte'; did you mean 'resnet'"):
