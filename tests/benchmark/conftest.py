@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openmixup.benchmark import load_table, planned_runs, read_rows
+from openmixup.benchmark import load_table, planned_runs, read_rows, row_of
 from openmixup.cli import benchmark, make_configs
 from openmixup.engine.config import load_config
 from openmixup.engine.resume import settings
@@ -143,3 +143,7 @@ def ended(pid):
     except ProcessLookupError:
         return True
     return False
+
+
+def result_row(policy='vanilla', seed=0, top1=88.0):
+    return row_of({'last': {'top1': top1}, 'hardware': 'a, "b"\nc'}, 'toy', policy, seed, 20)

@@ -8,11 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report, row_of
+from openmixup.benchmark import Sweep, append_row, load_table, missing_runs, read_rows, report
 from openmixup.benchmark.curves import read_curves
 from openmixup.benchmark.outcome import trained_elsewhere
 from openmixup.benchmark.results import COLUMNS
@@ -21,13 +20,9 @@ from openmixup.cli import make_configs, train
 from openmixup.engine.config import load_config
 from openmixup.engine.resume import config_hash
 from openmixup.errors import InputError
-from tests.benchmark.conftest import LONG, RECIPE, ROOT, TABLE, ended, until
+from tests.benchmark.conftest import LONG, RECIPE, ROOT, TABLE, ended, result_row, until
 
 ALL = [('mixup', 0), ('mixup', 1), ('vanilla', 0), ('vanilla', 1)]
-
-
-def _row(policy='vanilla', seed=0, top1=88.0):
-    return row_of({'last': {'top1': top1}, 'hardware': 'a, "b"\nc'}, 'toy', policy, seed, 20)
 
 
 def test_only_missing_rows_are_run(toy, capsys):
@@ -116,59 +111,10 @@ def test_a_signal_stops_the_children(toy, number):
     assert [call[2] for call in toy.calls()[before:]] == [True, True]
 
 
-@pytest.mark.parametrize('tail', ['toy,mixup,1,2', 'toy,mixup,1,20,90.0,"a', '\n', None])
-def test_a_torn_last_line_is_cut(tmp_path, tail):
-    path = tmp_path / 'r.csv'
-    assert append_row(path, _row())
-    whole = path.read_bytes()
-    if tail is None:  # torn in the header
-        path.write_bytes(whole[:20])
-        assert read_rows(path) == []
-    else:
-        path.write_bytes(whole + tail.strip('\n').encode())
-        assert len(read_rows(path)) == 1
-    assert append_row(path, _row(seed=1))
-    lines = path.read_text().splitlines()
-    assert lines[0] == ','.join(COLUMNS)
-    assert len(lines) == (2 if tail is None else 3)
-    assert read_rows(path)[-1]['hardware'] == 'a, "b" c', 'a row is one line'
-
-
-def test_a_row_is_appended_once(tmp_path):
-    path = tmp_path / 'r.csv'
-    assert append_row(path, _row(top1=88.0))
-    assert not append_row(path, _row(top1=89.0))
-    assert [row['top1_last'] for row in read_rows(path)] == ['88.0']
-
-
-def test_two_processes_append_at_once(tmp_path):
-    path = tmp_path / 'r.csv'
-    code = (
-        'import sys; from openmixup.benchmark import append_row, row_of\n'
-        'for k in range(40): append_row(sys.argv[1], row_of({"last": {"top1": 1.0}}, "toy", sys.argv[2], k, 20))\n'
-    )
-    commands = [[sys.executable, '-c', code, str(path), name] for name in ('mixup', 'vanilla')]
-    with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(lambda command: subprocess.run(command, cwd=ROOT).returncode, commands)) == [0, 0]
-    rows = read_rows(path)
-    assert sorted((row['policy'], int(row['seed'])) for row in rows) == [
-        (name, k) for name in ('mixup', 'vanilla') for k in range(40)
-    ]
-    assert path.read_text().count('table,') == 1
-
-
-def test_other_columns_are_refused(tmp_path):
-    path = tmp_path / 'r.csv'
-    path.write_text('a,b\n1,2\n')
-    with pytest.raises(InputError, match='other columns'):
-        append_row(path, _row())
-    assert path.read_text() == 'a,b\n1,2\n'
-
-
 def test_report_by_hand(toy):
     for policy, values in {'vanilla': (88.0, 90.0), 'mixup': (91.0,)}.items():
         for seed, value in enumerate(values):
-            append_row(toy.results, _row(policy, seed, value))
+            append_row(toy.results, result_row(policy, seed, value))
     table = load_table('toy', toy.path / 'benchmarks')
     lines = report(table, read_rows(toy.results), toy.path / 'configs').splitlines()
     # the sample standard deviation of 88 and 90 is sqrt(2); the gain is that of seed 0, 91 - 88 = 3
@@ -219,7 +165,7 @@ def test_several_tables_are_ranked_and_named_once(toy, capsys):
     toy.write_leaves()
     for name in ('toy', 'other'):
         for policy, top1 in {'vanilla': 88.0, 'mixup': 91.0}.items():
-            append_row(toy.results.with_name(f'{name}.csv'), _row(policy, 0, top1) | {'table': name})
+            append_row(toy.results.with_name(f'{name}.csv'), result_row(policy, 0, top1) | {'table': name})
     capsys.readouterr()
     assert toy.main('report', 'toy', 'other', 'toy') == 0
     said = capsys.readouterr().out
@@ -229,7 +175,7 @@ def test_several_tables_are_ranked_and_named_once(toy, capsys):
 
 def test_report_warns_of_mixed_configs(toy):
     for seed, text in enumerate(('aaa', 'bbb')):
-        append_row(toy.results, _row(seed=seed) | {'config_hash': text, 'settings_version': ''})
+        append_row(toy.results, result_row(seed=seed) | {'config_hash': text, 'settings_version': ''})
     text = report(load_table('toy', toy.path / 'benchmarks'), read_rows(toy.results), toy.path / 'configs')
     assert 'the seeds of vanilla, 20 epochs, had different configs (aaa, bbb)' in text
 
@@ -302,55 +248,6 @@ def test_what_another_config_left_is_neither_collected_nor_continued(toy):
     assert toy.main('run', 'toy', '--policies', 'mixup') == 0
     assert [call[:3] for call in toy.calls()] == [['mixup', 0, False], ['mixup', 1, False]]
     assert [row['top1_last'] for row in read_rows(toy.results)] == ['90.0', '91.0']
-
-
-def test_a_file_of_an_earlier_version_is_read_and_extended(toy):
-    old = [name for name in COLUMNS if name != 'settings_version']
-    row = _row('mixup', 0, 85.0) | {'config_hash': 'computed otherwise', 'hardware': 'CPU'}
-    toy.results.parent.mkdir(parents=True)
-    toy.results.write_text(f'{",".join(old)}\n{",".join(row[name] for name in old)}\n')
-    (read,) = read_rows(toy.results)
-    assert (read['top1_last'], read['settings_version']) == ('85.0', '')
-    assert '| mixup | 20 | 1 of 2 | 85.00' in report(toy.table(), [read], toy.path / 'configs')
-    assert toy.main('run', 'toy', '--policies', 'mixup') == 0
-    assert [call[:2] for call in toy.calls()] == [['mixup', 1]], 'an older row counts as done'
-    first, second = read_rows(toy.results)
-    assert first == read
-    assert (second['seed'], second['settings_version']) == ('1', '2')
-    assert toy.results.read_text().splitlines()[0] == ','.join(COLUMNS)
-    assert list(toy.results.parent.iterdir()) == [toy.results], 'nothing temporary stays'
-
-
-def test_a_writer_that_waited_for_a_replaced_file_writes_to_the_new_one(tmp_path, monkeypatch):
-    path = tmp_path / 'r.csv'
-    append_row(path, _row())
-    from openmixup.benchmark import results
-
-    class Fcntl:
-        LOCK_EX = results.fcntl.LOCK_EX
-        done = False
-
-        def flock(self, stream, kind):
-            if not self.done:  # as if another process had replaced it while this one waited
-                self.done = True
-                shutil.copy(path, tmp_path / 'new')
-                os.replace(tmp_path / 'new', path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(results, 'fcntl', Fcntl())
-        assert append_row(path, _row(seed=1))
-    assert [row['seed'] for row in read_rows(path)] == ['0', '1']
-
-
-def test_a_whole_last_row_without_newline_is_kept(tmp_path):
-    path = tmp_path / 'r.csv'
-    append_row(path, _row())
-    append_row(path, _row(seed=1))
-    path.write_bytes(path.read_bytes()[:-1])
-    assert [row['seed'] for row in read_rows(path)] == ['0', '1']
-    assert append_row(path, _row(seed=2))
-    assert [row['seed'] for row in read_rows(path)] == ['0', '1', '2']
-    assert path.read_text().count('\n') == 4
 
 
 def test_leaves_lie_with_their_recipes(toy, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from openmixup.datasets import InMemoryDataset
 
 CLASSES, COUNT = 3, 3
 WNIDS = ('n01440764', 'n01443537', 'n01484850')
@@ -221,3 +224,16 @@ def builders():
 def greys():
     """Grey and class of each image of a part: ``greys('train')``; 'test' for the held-out one."""
     return lambda part: [(grey, c) for p, c, _, grey in numbers() if p == part]
+
+
+def numbered(*sizes: int, classes=None) -> InMemoryDataset:
+    """Classes in turn mixed up; each image holds its own number in its three bytes."""
+    labels = torch.cat([torch.full((size,), label) for label, size in enumerate(sizes)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(3))]
+    number = torch.arange(len(labels))
+    images = torch.stack([number >> 16, number >> 8 & 255, number & 255], 1).to(torch.uint8)[..., None, None]
+    return InMemoryDataset(images, labels, classes)
+
+
+def sizes(dataset) -> list[int]:
+    return torch.bincount(dataset.labels, minlength=dataset.num_classes).tolist()
