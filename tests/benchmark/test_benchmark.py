@@ -192,6 +192,9 @@ def test_mistakes_in_a_table(toy):
     file.write_text(TABLE + "published_score = 'median'\n")
     with pytest.raises(InputError, match="published_score='median'; did you mean 'median10'"):
         load_table(file)
+    file.write_text(TABLE.replace('20e', '{epochs}e') + 'vary = dict(epochs=())\n')
+    with pytest.raises(InputError, match='vary has no epochs: give some, or leave it out'):
+        load_table(file)
     file.write_text(TABLE + 'seed = 3\n')
     with pytest.raises(InputError, match="sets 'seed'; did you mean 'seeds'"):
         load_table(file)

@@ -115,6 +115,13 @@ def test_seconds_are_compared_on_the_same_hardware_only():
     assert cells(text, 'cutmix')['FLOPs'] == '–'
 
 
+def test_unknown_hardware_is_not_the_same_hardware():
+    unknown = rows('vanilla', {0: 80.0}, seconds=10, hardware=''), rows('mixup', {0: 81.0}, seconds=40, hardware='')
+    (cost,) = of(board(*unknown), 'mixup').costs
+    assert cost.seconds == 40.0
+    assert cost.ratio is None
+
+
 @pytest.mark.parametrize(('kind', 'difference'), [('last', '+1.00'), ('median10', '+0.50'), ('best', '+2.00')])
 def test_claims_are_compared_with_a_score_of_their_kind(kind, difference):
     found = board(VANILLA, published={'vanilla': (84.0, 'a page'), 'fmix': (70.0, 'a page')}, published_score=kind)

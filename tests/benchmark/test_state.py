@@ -9,11 +9,12 @@ import time
 
 import pytest
 
-from openmixup.benchmark import Sweep, read_rows, row_of, slurm
+from openmixup.benchmark import Sweep, append_row, read_rows, row_of, slurm
 from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.outcome import keep_failure, trained_elsewhere
 from openmixup.benchmark.reproduce import compare
 from openmixup.benchmark.screen import Bars
+from openmixup.benchmark.sweep import _Job
 from openmixup.errors import InputError
 from tests.benchmark.conftest import until
 
@@ -118,7 +119,10 @@ def test_status_names_every_state(toy, capsys):
 
 def test_collect_trains_nothing(toy, capsys):
     toy.summary('mixup-20e-seed1', 1)
+    (finished,) = toy.planned(policies=['mixup'], seeds=[1])
+    keep_failure(finished, 'of an earlier attempt')
     assert toy.main('collect', 'toy') == 0
+    assert not finished.failure.exists()
     assert toy.keys() == [('mixup', 1)]
     assert toy.calls() == []
     assert '1 rows appended' in capsys.readouterr().out
@@ -229,6 +233,9 @@ def test_a_row_is_reproduced(toy, capsys):
 def test_a_row_that_is_not_reproduced_is_told(toy, capsys):
     toy.main('run', 'toy', '--policies', 'mixup')
     toy.results.write_text(toy.results.read_text().replace('91.0', '91.4').replace('torch 2', 'torch 1'))
+    append_row(
+        toy.results, row_of({'last': {'top1': 10.0}}, 'toy', 'mixup', 0, 40)
+    )  # of another length: not for the spread
     assert toy.main('reproduce', 'toy', 'mixup-20e-seed1', '--tolerance', '0.3') == 1
     told = capsys.readouterr().out
     assert '91.4 in the table, 91 now (-0.4)' in told
@@ -259,6 +266,13 @@ def test_the_time_left_follows_the_shares(toy):
     assert sweep._eta() == ''
     sweep._durations = [100.0, 200.0]
     assert sweep._eta() == '; about 5 min left'  # four runs of 150 s, two at a time
+    (toy.work / 'mixup-20e-seed0.log').parent.mkdir(parents=True)
+    begun = next(run for run in runs if run.row == 'mixup-20e-seed0')
+    begun.log.write_text('epoch 18/20  loss 1\n')
+    sweep._running = [_Job(begun, None, None, 0.0, 0, ())]
+    sweep.waiting = [run for run in runs if run is not begun][:1]
+    assert sweep._eta() == '; about 82 s left'  # a whole run and a tenth of one, two at a time
+    sweep._running = []
     sweep.waiting = runs[:1]
     assert sweep._eta() == '; about 2 min left'  # one run, one at a time
 

@@ -121,6 +121,12 @@ def test_the_published_number_passes(tmp_path, builders, monkeypatch, name):
     monkeypatch.setattr(kind, 'official', dataclasses.replace(changed, splits=dict.fromkeys(kind.official.splits, 8)))
     with pytest.raises(InputError, match='8 .* images'):
         build(name, tmp_path, parts(name)[0])
+    if classes:
+        monkeypatch.setattr(kind, 'official', dataclasses.replace(changed, classes=classes + 1))
+        with pytest.raises(
+            InputError, match=f'9 .* images in {classes + 1} classes, but .* has 9 in {classes} classes'
+        ):
+            build(name, tmp_path, parts(name)[0])
 
 
 @pytest.mark.parametrize('name', NAMES)

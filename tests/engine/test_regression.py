@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from openmixup.datasets import Digits, InMemoryDataset
+from openmixup.engine.data_checks import set_outputs
+from openmixup.engine.hooks import CheckpointHook
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -71,3 +74,20 @@ def test_what_does_not_fit_is_refused_before_the_first_step(train, changed, says
 def test_a_regression_of_classes_is_refused(train):
     with pytest.raises(InputError, match='has 10 classes: leave it out'):
         train('run', 'model.target=regression')
+
+
+def test_each_target_of_an_image_has_an_output():
+    images = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    data = InMemoryDataset(images, torch.rand(4, 2), target='regression')
+    model = {'target': 'regression', 'head': {'num_classes': None}}
+    set_outputs(model, None, data)
+    assert model['head']['num_classes'] == 2
+    set_outputs(model, None, data)
+    with pytest.raises(InputError, match='num_classes=2, but the data has 1 targets an image'):
+        set_outputs(model, None, InMemoryDataset(images, torch.rand(4), target='regression'))
+
+
+def test_what_has_no_value_cannot_choose_the_best():
+    runner = SimpleNamespace(train_loop=object(), best={})
+    with pytest.raises(InputError, match="save_best='mape'.: it has no value on this data"):
+        CheckpointHook(save_best='mape').after_val_epoch(runner, {'mae': 0.5, 'mape': None})

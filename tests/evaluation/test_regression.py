@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import mean_absolute_error, mean_absolute_percentage_error, mean_squared_error, r2_score
 
 from openmixup.errors import InputError
-from openmixup.evaluation import RegressionMetric
+from openmixup.evaluation import RegressionMetric, regression
 
 
 def test_all_figures_of_batches_of_unequal_size():
@@ -68,3 +68,18 @@ def test_refusals():
     metric.update(torch.tensor([[float('nan')]]), torch.zeros(1))
     with pytest.raises(InputError, match='not finite'):
         metric.compute()
+
+
+def test_sums_of_all_processes_are_added(monkeypatch):
+    """Two processes have 1 and 3 samples: the figures are those of all four."""
+    y, p = torch.tensor([1.0, 2.0, 3.0, 5.0]), torch.tensor([[1.5], [2.0], [4.0], [4.0]])
+    whole, first, second = RegressionMetric(), RegressionMetric(), RegressionMetric()
+    whole.update(p, y)
+    first.update(p[:1], y[:1])
+    second.update(p[1:], y[1:])
+    monkeypatch.setattr(regression.dist, 'is_initialized', lambda: True)
+    monkeypatch.setattr(regression.dist, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(regression.dist, 'all_reduce', lambda sums: sums.add_(second._sums))
+    found = first.compute()
+    monkeypatch.undo()
+    assert found == pytest.approx(whole.compute())
