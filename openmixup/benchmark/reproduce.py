@@ -37,8 +37,8 @@ def row_to_reproduce(
     if not chosen:
         known = [*dict.fromkeys(run.policy for run in runs), *(run.row for run in runs)]
         raise InputError(f'the table plans no row {name!r}{did_you_mean(name, known)}; give a policy or {runs[0].row}.')
-    known_rows = {key_of(row): row for row in rows if row}
-    with_row = [run for run in chosen if run.key in known_rows]
+    there = {key_of(row) for row in rows}
+    with_row = [run for run in chosen if run.key in there]
     if not with_row:
         raise InputError(f'{chosen[0].row} has no row yet; tools/benchmark.py run {chosen[0].table} trains it.')
     run = with_row[0]

@@ -38,16 +38,16 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     status = commands.add_parser('status', help='say which runs are done, go on, wait, or have failed')
     collect = commands.add_parser('collect', help='append the rows of finished runs, and train nothing')
     collect.add_argument('--exit-code', type=int, metavar='N', help='with which the runs ended, for a job array')
-    told = commands.add_parser('arguments', help='print what the trainer of a run is told, for a job array')
+    arguments = commands.add_parser('arguments', help='print what the trainer of a run is told, for a job array')
     report = commands.add_parser('report', help='print the results as Markdown, or write them as a page')
     again = commands.add_parser('reproduce', help='train one row once more and compare; the results stay as they are')
-    for command in (run, status, collect, told):
+    for command in (run, status, collect, arguments):
         command.add_argument('--policies', nargs='+', metavar='NAME', help='only these policies of the table')
         command.add_argument('--seeds', nargs='+', type=int, metavar='N', help='only these seeds of the table')
         command.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows (cutmix-100e-seed0)')
-    for command in (run, status, collect, told, again):
+    for command in (run, status, collect, arguments, again):
         command.add_argument('table', metavar='TABLE', help='name of a table, or path of one')
-    for command in (run, told, again):
+    for command in (run, arguments, again):
         command.add_argument('--data', metavar='DIR', help='root folder of the data, instead of the one of the config')
     report.add_argument('tables', nargs='+', metavar='TABLE', help='names of tables, or paths; several are also ranked')
     report.add_argument('--html', metavar='FILE', help='write one page with sortable tables and plots')
@@ -58,7 +58,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default='docs/costs.json',
         help='counted FLOPs, if it is there (default: %(default)s)',
     )
-    for command in (run, status, collect, told, report, again):
+    for command in (run, status, collect, arguments, report, again):
         command.add_argument(
             '--epochs', type=_positive, metavar='E', help='a trial of another length, kept out of the results'
         )
@@ -137,7 +137,7 @@ def main(argv: Sequence[str] | None = None, trainer: Sequence[str] = TRAINER) ->
     """
     args = _arguments(argv)
     commands = {
-        'run': _run, 'status': _status, 'collect': _collect, 'arguments': _told, 'reproduce': _reproduce,
+        'run': _run, 'status': _status, 'collect': _collect, 'arguments': _print_arguments, 'reproduce': _reproduce,
     }  # fmt: skip
     if args.command == 'report':
         return _report(args)
@@ -241,7 +241,8 @@ def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Seque
     return 0
 
 
-def _told(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
+def _print_arguments(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
+    """Print what the trainer is told for each run that has not ended; its attempt begins now."""
     from openmixup.benchmark.runs import missing_runs
 
     for run in missing_runs(table, results, **_choice(args)):
