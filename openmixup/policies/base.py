@@ -148,7 +148,7 @@ class MixPolicy(nn.Module):
                 f'{images.dtype} of shape {tuple(images.shape)}' if isinstance(images, Tensor) else repr(type(images))
             )
             raise InputError(f'images are {found}: expected a floating point tensor (N, C, H, W), normalised.')
-        kind = 'class' if labels is None else target_kind(labels, len(images), target)
+        kind = 'class' if labels is None else target_kind(labels, images.shape[0], target)
         ctx = Context(epoch=epoch, generator=library_stream(rng))
         views = self(Batch(images, labels, target=kind), ctx).views
         if len(views) != 1:

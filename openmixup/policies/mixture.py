@@ -44,7 +44,7 @@ def target_kind(labels: Tensor, size: int, target: str | None = None) -> str:
     dims, floating = labels.ndim, labels.is_floating_point()
     integer = not (floating or labels.is_complex() or labels.dtype == torch.bool)
     kind = target or ('soft' if floating else 'class')
-    sized = dims > 0 and len(labels) == size
+    sized = dims > 0 and labels.shape[0] == size
     if sized and (integer if kind == 'class' else floating) and dims == DIMENSIONS.get(kind, dims):
         return kind
     found = f'labels of shape {tuple(labels.shape)} and type {labels.dtype} for {size} images'
@@ -112,7 +112,7 @@ class Mixture:
         """
         size, count = self.index.shape
         starts = torch.arange(0, size * count, count, device=self.index.device)
-        rows, weight = values.reshape(len(values), -1), self.weight.to(values.dtype).flatten()
+        rows, weight = values.reshape(values.shape[0], -1), self.weight.to(values.dtype).flatten()
         mixed = torch.embedding_bag(rows, self.index.flatten(), starts, per_sample_weights=weight)[0]
         return mixed.view(size, *values.shape[1:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +21,10 @@ def derangement(size: int, rng: torch.Generator) -> Tensor:
 
     Sattolo's cycles in closed form: each sample of a random order gets its successor. O(N), no retries.
     """
-    order = torch.randperm(size, generator=rng)
-    return torch.empty_like(order).index_copy_(0, order, order.roll(-1))
+    order = torch.randperm(size, generator=rng).numpy()
+    partner = np.empty_like(order)
+    partner[order[:-1]], partner[order[-1:]] = order[1:], order[:1]
+    return torch.from_numpy(partner)
 
 
 def flip(size: int, rng: torch.Generator) -> Tensor:  # noqa: ARG001  (one signature for all pairings)
@@ -49,7 +52,9 @@ def partners(kind: str, size: int, rng: torch.Generator) -> Tensor:
 
 def pair_index(partner: Tensor) -> Tensor:
     """(N, 2) index of each sample and its partner (N,), on the CPU."""
-    return torch.stack([torch.arange(partner.shape[0]), partner], 1)
+    index = np.empty((partner.shape[0], 2), np.int64)
+    index[:, 0], index[:, 1] = np.arange(len(index)), partner.numpy()
+    return torch.from_numpy(index)
 
 
 def pair_weights(own: Tensor | float, size: int) -> Tensor:
@@ -58,7 +63,7 @@ def pair_weights(own: Tensor | float, size: int) -> Tensor:
     They may be views of one row: make new ones instead of writing into them.
     """
     if not isinstance(own, Tensor):
-        return torch.tensor([[own, 1 - own]], dtype=torch.float32).repeat(size, 1)
+        return torch.from_numpy(np.full((size, 2), (own, 1 - own), np.float32))
     if own.device.type == 'cpu' and own.shape[0] == 1:
         return pair_weights(own.item(), size)
     return torch.stack([own, 1 - own], 1).float().expand(size, 2)
