@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from openmixup.engine.config import find_config, load_config
     from openmixup.engine.inference import without_downloads
     from openmixup.engine.launch import build_runner
-    from openmixup.engine.published import data_of
+    from openmixup.engine.published import compare_classes, data_of
     from openmixup.errors import InputError
 
     config = load_config(args.config, args.cfg_options, data=args.data)
@@ -70,17 +70,3 @@ def check_writable(path: Path) -> None:
 
     if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
         raise InputError(f'--out {path} cannot be written: give a file in an existing folder of yours.')
-
-
-def compare_classes(checkpoint: str, trained_on: Sequence[str] | None, found: Sequence[str]) -> None:
-    """Refuse data whose classes are not those, in their order, that the checkpoint was trained on."""
-    from openmixup.errors import InputError
-
-    if not trained_on or not found or list(trained_on) == list(found):
-        return
-    if len(trained_on) != len(found):
-        what = f'{len(trained_on)} classes, the data has {len(found)}'
-    else:
-        number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(trained_on, found, strict=True)) if a != b)
-        what = f'{one!r} as class {number}, the data has {other!r}'
-    raise InputError(f'{checkpoint} was trained with {what}: evaluate it on data with the same classes.')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from openmixup.engine.weight_files import safetensors_bytes
 from openmixup.errors import InputError, printable
 from openmixup.reading import is_finite
 
-__all__ = ['BRANCHES', 'data_of', 'publish']
+__all__ = ['BRANCHES', 'compare_classes', 'data_of', 'publish']
 
 BRANCHES = {'student': ('student.',), 'teacher': ('teacher.network.',), 'generator': ('teacher.network.', 'policy.')}
 ARCHITECTURE = ('model.backbone.', 'model.head.', 'data_preprocessor.mean', 'data_preprocessor.std')
@@ -46,6 +46,18 @@ def data_of(content: Mapping[str, Any], path: str | Path) -> tuple[list[str], li
             'memory; use a checkpoint of a run.'
         )
     return list(classes), sides
+
+
+def compare_classes(checkpoint: str, trained_on: Sequence[str] | None, found: Sequence[str]) -> None:
+    """Refuse data whose classes are not those, in their order, that the checkpoint was trained on."""
+    if not trained_on or not found or list(trained_on) == list(found):
+        return
+    if len(trained_on) != len(found):
+        what = f'{len(trained_on)} classes, the data has {len(found)}'
+    else:
+        number, one, other = next((i, a, b) for i, (a, b) in enumerate(zip(trained_on, found, strict=True)) if a != b)
+        what = f'{one!r} as class {number}, the data has {other!r}'
+    raise InputError(f'{checkpoint} was trained with {what}: evaluate it on data with the same classes.')
 
 
 def publish(checkpoint: str | Path, out: str | Path, branch: str = 'student') -> Path:
