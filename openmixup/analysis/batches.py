@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -14,8 +12,8 @@ from torch import Tensor
 from openmixup.analysis.doctor.steps import stream
 from openmixup.analysis.gallery import label_texts, pictures
 from openmixup.analysis.mix_pictures import LOOKS, stacked, title
+from openmixup.analysis.trained import quiet_runner
 from openmixup.engine.distributed import learner_of
-from openmixup.engine.launch import build_runner
 from openmixup.errors import InputError
 from openmixup.policies import Batch, Context, Plan
 
@@ -85,11 +83,7 @@ def browse(
     """
     if config.get(f'{split}_dataloader') is None:
         raise InputError(f'the config has no {split}_dataloader: choose another --split.')
-    tried = copy.deepcopy(config)
-    with tempfile.TemporaryDirectory(prefix='openmixup-browse-') as folder:
-        tried.update({'work_dir': folder, 'launcher': 'none', 'resume': False, 'load_from': None, 'log_level': 'ERROR'})
-        tried['default_hooks'], tried['custom_hooks'] = {}, []
-        runner = build_runner(tried)
+    with quiet_runner(config) as runner:
         if checkpoint:
             runner.load_weights(checkpoint)
         loop = runner.train_loop if split == 'train' else runner.val_loop
