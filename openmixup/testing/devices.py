@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch, Plan
+from openmixup.policies.transfer import to_device
 from openmixup.randomness import keyed_generator
 from openmixup.testing.report import PolicyCheckError, check, require
 from openmixup.testing.scenes import draw, noise, shown, targets
@@ -20,6 +23,7 @@ from openmixup.testing.stage import is_staged, learner_of, looking, most_operato
 
 __all__ = ['count_operators']
 
+TORCH = str(Path(torch.__file__).parent)
 ALLOCATIONS = ('aten::empty', 'aten::empty_like', 'aten::empty_strided', 'aten::new_empty', 'aten::new_empty_strided')
 
 
@@ -109,18 +113,66 @@ def count_operators(policy: MixPolicy, images: Tensor, labels: Tensor, seed: int
 
 
 def _operators(policy: MixPolicy, batch: Batch, seed: int) -> int:
-    if is_staged(policy):  # a learner, and the history that it may need, come first
-        play(policy, batch, Context(generator=torch.Generator()), final=False)
-        learner = learner_of(policy, device=batch.images.device)
-        learner.context = Context(generator=keyed_generator('check', seed))
-        bank = batch.bank if 'bank' in policy.needs else None
-        with _Counter(batch.images.device) as counter:
-            assert batch.labels is not None
-            learner.plan(batch.images, batch.labels, bank)
-        return len(counter.names)
-    with _Counter(batch.images.device) as counter:
-        draw(policy, batch, seed)
+    counter = _Counter(batch.images.device)
+    _watch(policy, batch, seed, counter)
     return len(counter.names)
+
+
+def _watch(policy: MixPolicy, batch: Batch, seed: int, watcher: TorchDispatchMode) -> None:
+    """Let ``watcher`` see what the policy runs to plan a batch, and nothing else."""
+    if not is_staged(policy):
+        with watcher:
+            draw(policy, batch, seed)
+        return
+    play(policy, batch, Context(generator=torch.Generator()), final=False)  # a learner, and history it may need
+    learner = learner_of(policy, device=batch.images.device)
+    learner.context = Context(generator=keyed_generator('check', seed))
+    bank = batch.bank if 'bank' in policy.needs else None
+    assert batch.labels is not None
+    with watcher:
+        learner.plan(batch.images, batch.labels, bank)
+
+
+@check
+def host_values_travel_together(policy: MixPolicy) -> str | None:
+    """What was drawn on the CPU reaches the device through :func:`to_device`, as one copy that does not wait.
+
+    Tables that earlier calls left in a cache are not seen.
+    """
+    batch = on_device(noise(policy, 6, 10, 12), 'meta')
+    for seed in range(3 if is_staged(policy) else 8):
+        copies = _HostCopies()
+        _watch(policy, batch, seed, copies)
+        require(
+            not copies.places,
+            f'a value of the host is copied to the device by itself ({", ".join(sorted(copies.places))}), which waits '
+            'for all that runs there: hand it to openmixup.policies.transfer.to_device with the others',
+        )
+    return None
+
+
+class _HostCopies(TorchDispatchMode):
+    """Notes where values are copied from the host to the meta device other than by :func:`to_device`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = set[str]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func._schema.name in ('aten::_to_copy', 'aten::copy_') and out.is_meta and not looking():
+            source = args[1] if func._schema.name == 'aten::copy_' else args[0]
+            if source.device.type == 'cpu' and source.ndim:  # a number travels in the launch itself
+                self._note()
+        return out
+
+    def _note(self) -> None:
+        frames = [frame for frame, _ in traceback.walk_stack(None)]
+        if not any(frame.f_code is to_device.__code__ for frame in frames):
+            caller = next(frame for frame in frames if not frame.f_code.co_filename.startswith((TORCH, __file__)))
+            self.places.add(f'{Path(caller.f_code.co_filename).name}:{caller.f_lineno}')
 
 
 class _Counter(TorchDispatchMode):

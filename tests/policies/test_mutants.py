@@ -176,6 +176,15 @@ class HostRead(CutMix):
         return super().mask(batch, partner, lam, ctx)
 
 
+class CopiedAlone(Mixup):
+    """The weights go to the device by themselves, and the host waits for it."""
+
+    def view(self, batch, partner, lam, ctx):
+        index, weight = pair_index(partner), pair_weights(lam, len(batch))
+        mixture = Mixture(*to_device(batch.images.device, index), weight.to(batch.images.device))
+        return View(mixture.of(batch.source_images), mixture, super().view(batch, partner, lam, ctx).lazy_masks)
+
+
 class ManyKernels(Mixup):
     """One kernel a sample."""
 
@@ -739,6 +748,7 @@ MUTANTS = {
     TorchGlobal: 'draws_come_from_the_generator',
     PythonGlobal: 'draws_come_from_the_generator',
     HostRead: 'nothing_is_read_from_the_device',
+    CopiedAlone: 'host_values_travel_together',
     ManyKernels: 'few_operators_are_launched',
     OneSidedBeta: 'lam_follows_its_law',
     OneSidedBetaBox: 'lam_follows_its_law',

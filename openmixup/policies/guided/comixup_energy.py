@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.policies.precision import arithmetic
+from openmixup.policies.transfer import to_device
 
 __all__ = ['Parts', 'solve']
 
@@ -118,7 +119,7 @@ def _rectangles(grid: tuple[int, int], device: torch.device) -> _Rectangles:
         torch.stack([2 * inside.sum(1), inside.sum(1)]).long(),
         steps,
     )
-    return _Rectangles(*(table.contiguous().to(device) for table in tables))
+    return _Rectangles(*to_device(device, *(table.contiguous() for table in tables)))
 
 
 @torch.no_grad()

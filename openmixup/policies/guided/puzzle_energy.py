@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.policies.transfer import to_device
+
 __all__ = ['Energy', 'border_costs', 'puzzle', 'rounds_of', 'solve', 'surprise']
 
 LEAST_SHARE = 1e-6  # lam is kept so far from 0 and 1, where the surprise has no bound
@@ -176,9 +178,10 @@ def _checkerboard(height: int, width: int, device: torch.device) -> _Board:
     answers: list[Tensor] = []
     for own, first in ((slice(None, white), white), (slice(white, None), 0)):
         among = torch.where(inside[own], found[own] - first, 0)
-        neighbours.append(among.flatten().to(device))
-        answers.append(torch.where(inside[own], among * 4 + 3 - torch.arange(4), 0).flatten().to(device))
-    return _Board(order.to(device), place.to(device), white, (neighbours[0], neighbours[1]), (answers[0], answers[1]))
+        neighbours.append(among.flatten())
+        answers.append(torch.where(inside[own], among * 4 + 3 - torch.arange(4), 0).flatten())
+    order, place, *tables = to_device(device, order, place, *neighbours, *answers)
+    return _Board(order, place, white, (tables[0], tables[1]), (tables[2], tables[3]))
 
 
 def _messages(unary: Tensor, prices: Tensor, board: _Board, rounds: int) -> tuple[int, Tensor]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openmixup.policies.transfer import to_device
+
 __all__ = ['Board', 'Tiles', 'sources', 'turns']
 
 REACH = 4  # cells that a patch may travel; so many neighbours are the bits of one float64
@@ -105,7 +107,7 @@ def _tables(grid: tuple[int, int], t_eps: float, device: torch.device) -> _Table
         bits[cells[inside] + down * width + across, cells[inside]] = 2.0**exponent
         step[EXPONENT_BIAS + exponent] = down * width + across
         fare[EXPONENT_BIAS + exponent] = round(t_eps * squared / side**2 * UNIT) * len(cells)
-    return _Tables(*(table.to(device) for table in (bits, step, fare, cells)))
+    return _Tables(*to_device(device, bits, step, fare, cells))
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def _parts(block: int, count: int, t_size: int | None) -> int:
 @functools.lru_cache(maxsize=256)
 def _owners(length: int, count: int, device: torch.device) -> Tensor:
     """(length,) cell of each pixel along one side."""
-    return (torch.arange(length) * count // length).to(device)
+    return to_device(device, torch.arange(length) * count // length)[0]
 
 
 @functools.lru_cache(maxsize=256)
@@ -220,7 +222,8 @@ def _windows(length: int, count: int, device: torch.device) -> tuple[Tensor, Ten
     start = (torch.arange(count) * length + count - 1) // count
     window = -(-length // count)
     pixel = (start[:, None] + torch.arange(window)).clamp_(max=length - 1).flatten()
-    return pixel.to(device), (owner * window + torch.arange(length) - start[owner]).to(device)
+    place, pixel = to_device(device, owner * window + torch.arange(length) - start[owner], pixel)
+    return pixel, place
 
 
 @functools.lru_cache(maxsize=64)
@@ -230,4 +233,4 @@ def _areas(grid: tuple[int, int], size: tuple[int, int], device: torch.device) -
         torch.bincount(torch.arange(length) * count // length, minlength=count).float()
         for count, length in zip(grid, size, strict=True)
     )
-    return (down[:, None] * across).to(device)
+    return to_device(device, down[:, None] * across)[0]
