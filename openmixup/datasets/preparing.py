@@ -14,7 +14,7 @@ from openmixup.datasets.official import Official, first_of
 from openmixup.errors import InputError, did_you_mean
 from openmixup.registry import DATASETS
 
-__all__ = ['absent', 'find_published', 'prepare', 'published', 'verify']
+__all__ = ['absent', 'find_published', 'prepare', 'published', 'read_devkit', 'verify']
 
 _DEVKIT = 'ILSVRC2012_devkit_t12.tar.gz'
 
@@ -119,11 +119,11 @@ def prepare(kind: Any, root: str | os.PathLike, say: Callable[[str], None]) -> d
             if official.find(root, split) is None:
                 raise official.by_hand(root, split)
     if official.name == 'imagenet':
-        _read_devkit(official, Path(root), say)
+        read_devkit(official, Path(root), say)
     return verify(kind, root)
 
 
-def _read_devkit(official: Official, root: Path, say: Callable[[str], None]) -> None:
+def read_devkit(official: Official, root: Path, say: Callable[[str], None]) -> None:
     """Let torchvision write meta.bin, the classes of the validation images, from the development kit beside them."""
     from torchvision.datasets.imagenet import META_FILE, parse_devkit_archive
 

@@ -1,16 +1,20 @@
 """Every published data set: its miniature in the official layout builds, is checked, and trains a step."""
 
 import dataclasses
+import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from scipy.io import savemat
+from torchvision.datasets import imagenet
 
 from openmixup.datasets import build_dataloader
-from openmixup.datasets.preparing import published
+from openmixup.datasets.preparing import published, read_devkit
 from openmixup.errors import InputError
 from openmixup.policies import Mixup
 from openmixup.registry import DATASETS
@@ -215,6 +219,51 @@ def test_stl10_is_read_by_columns_and_folds(tmp_path, builders):
     for fold, reason in ((10, 'from 0 to 9'), (2, 'has no fold 2')):
         with pytest.raises(InputError, match=reason):
             build('stl10', tmp_path, 'train', allow_subset=True, fold=fold)
+
+
+@pytest.fixture
+def kit(tmp_path, builders, monkeypatch):
+    """ImageNet with flat validation images and a development kit of the official form, and the labels of its images."""
+    base = builders['imagenet'](tmp_path)
+    files = sorted((base / 'val').glob('*/*.JPEG'))
+    wnids = sorted({file.parent.name for file in files})
+    order = [8, 0, 4, 1, 7, 3, 2, 6, 5]
+    told = [files[k].parent.name for k in order]
+    for number, k in enumerate(order):
+        files[k].rename(base / 'val' / f'ILSVRC2012_val_{number:08d}.JPEG')
+    for folder in [path for path in (base / 'val').iterdir() if path.is_dir()]:
+        folder.rmdir()
+    numbers = {wnid: 3 - k for k, wnid in enumerate(wnids)}  # the kit numbers the classes in an order of its own
+    fields = [('ILSVRC2012_ID', 'i4'), ('WNID', 'O'), ('words', 'O'), ('gloss', 'O'), ('num_children', 'i4')]
+    rows = [(number, wnid, f'{wnid}, alias', 'gloss', 0) for wnid, number in numbers.items()]
+    data = tmp_path / 'ILSVRC2012_devkit_t12' / 'data'
+    data.mkdir(parents=True)
+    savemat(data / 'meta.mat', {'synsets': np.array([*rows, (4, 'n00000000', 'all', 'gloss', 3)], dtype=fields)})
+    (data / 'ILSVRC2012_validation_ground_truth.txt').write_text(''.join(f'{numbers[wnid]}\n' for wnid in told))
+    file = base / 'ILSVRC2012_devkit_t12.tar.gz'
+    with tarfile.open(file, 'w:gz') as archive:
+        archive.add(data.parent, 'ILSVRC2012_devkit_t12')
+    monkeypatch.setitem(imagenet.ARCHIVE_META, 'devkit', (file.name, hashlib.md5(file.read_bytes()).hexdigest()))
+    return file, [wnids.index(wnid) for wnid in told]
+
+
+def test_the_development_kit_of_imagenet_tells_the_classes(tmp_path, kit):
+    file, labels = kit
+    said = []
+    read_devkit(DATASETS.get('ImageNet').official, tmp_path, said.append)
+    assert said == [f'reading {file}']
+    assert build('imagenet', tmp_path, 'val', allow_subset=True).labels.tolist() == labels
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, 'meta.bin', 'train', 'val']
+    read_devkit(DATASETS.get('ImageNet').official, tmp_path, said.append)
+    assert len(said) == 1, 'what is there is not read again'
+
+
+def test_a_damaged_development_kit_is_refused(tmp_path, kit):
+    file, _ = kit
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r'devkit_t12.tar.gz cannot be read .*: fetch it again from https'):
+        read_devkit(DATASETS.get('ImageNet').official, tmp_path, print)
+    assert sorted(path.name for path in file.parent.iterdir()) == [file.name, 'train', 'val'], 'nothing is left'
 
 
 def test_imagenet_without_class_folders(tmp_path, builders, greys):
