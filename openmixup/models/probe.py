@@ -248,8 +248,16 @@ class Probe:
                 logits = network.heads['main'](network.backbone(network.laid_out(pixels)))
             own = torch.arange(len(images), device=images.device)[:, None]
             plain = Mixture(own, torch.ones_like(own, dtype=torch.float32))
-            (gradient,) = torch.autograd.grad(self._criterion(logits, labels, plain).sum(), pixels)
-        return gradient.detach()
+            if logits.dtype != torch.float16:
+                (gradient,) = torch.autograd.grad(self._criterion(logits, labels, plain).sum(), pixels)
+                return gradient.detach()
+            # What a confident network gets from its loss is soon below the least float16. So each sample goes back with
+            # about one, and is scaled down in the end; all alike if samples see each other in BatchNorm.
+            told = logits.detach().float().requires_grad_(True)
+            (start,) = torch.autograd.grad(self._criterion(told, labels, plain).sum(), told)
+            power = start.abs().amax(None if of in self._by_batch else 1, keepdim=True).frexp().exponent.clamp(min=-100)
+            (gradient,) = torch.autograd.grad(logits, pixels, start.ldexp(-power).to(logits.dtype))
+        return gradient.ldexp(power.view(-1, 1, 1, 1)).detach()
 
 
 def _map(backbone: Any, stage: int, output: Tensor, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier, SoftCrossEntropy, Student, TimmBackbone, TorchvisionBackbone
 from openmixup.models.attention import attention_module, check_attention
-from openmixup.models.probe import Probe
+from openmixup.models.probe import Probe, frozen
 from openmixup.policies import Mixture
 
 VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2}
@@ -361,3 +361,22 @@ def test_a_look_is_taken_once_for_a_batch_and_by_what_is_read():
     assert len(calls) == 1
     assert first.rollout is None
     assert probe.look(IMAGES, ('rollout',)).rollout is not None
+
+
+@pytest.mark.parametrize('bn', ['running', 'batch'])
+def test_the_gradient_of_a_confident_network_survives_half_precision(bn):
+    """The loss of these images is about 1e-6, which is 0 in float16 a few layers further down."""
+    model = learner(RESNET, teacher={'bn': bn})
+    network = model.teacher.network
+    with torch.no_grad(), frozen(network, bn == 'batch'):
+        logits = network(IMAGES).logits
+        (linear,) = (module for module in network.heads['main'].modules() if isinstance(module, nn.Linear))
+        for part in linear.parameters():
+            part.mul_(14 / logits.topk(2).values.diff().abs().min())  # the least sure one is ahead by 14
+    labels = logits.argmax(1)
+    whole = model.probe().input_grad(IMAGES, labels, 'teacher').flatten(1)
+    with torch.autocast('cpu', torch.float16):
+        half = model.probe().input_grad(IMAGES, labels, 'teacher').flatten(1)
+    assert float(whole.abs().max()) < 1e-4
+    assert (torch.cosine_similarity(whole.double(), half.double()) > 0.9).all()
+    assert torch.allclose(half.norm(dim=1), whole.norm(dim=1), rtol=0.3)
