@@ -38,6 +38,8 @@ def test_bins_of_equal_count_by_hand():
     assert found.high.tolist() == [0.97, 0.99]
     assert found.accuracy.tolist() == pytest.approx([1 / 3, 1])
     assert found.ece == pytest.approx((3 * abs(1.97 / 3 - 1 / 3) + 2 * 0.015) / 5)
+    uneven = reliability(torch.rand(7), torch.ones(7, dtype=torch.bool), bins=3, equal='count')
+    assert uneven.count.tolist() == [3, 2, 2]
 
 
 def test_the_error_is_that_of_the_evaluation_and_order_does_not_matter():

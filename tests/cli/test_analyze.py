@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from openmixup.cli.analyze import main, names_of
 from openmixup.cli.test import main as evaluate
@@ -60,6 +61,14 @@ def test_what_cannot_be_measured_is_told(checkpoint, tmp_path, monkeypatch, opti
     with pytest.raises(InputError, match=names):
         main(['calibration', *pair, *options])
     assert not list(tmp_path.iterdir()), 'nothing is written'
+
+
+def test_a_checkpoint_of_other_classes(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    content['meta']['classes'][3] = 'horse'
+    torch.save(content, tmp_path / 'horses.pth')
+    with pytest.raises(InputError, match="was trained with 'horse' as class 3, the data has '3'"):
+        main(['calibration', CONFIG, str(tmp_path / 'horses.pth'), '--out', str(tmp_path / 'a.svg')])
 
 
 def test_networks_are_named_after_what_tells_them_apart():
