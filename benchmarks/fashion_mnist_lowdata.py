@@ -33,6 +33,7 @@ policies = dict(
     mixupe=dict(type='MixupE'),
     lumix=dict(type='LUMix'),
     sumix=dict(type='SUMix'),
+    classdistancepartner=dict(type='ClassDistancePartner'),
     randomchoice=dict(type='RandomChoice'),
     mixedexample=dict(type='MixedExample'),
     randomerasing=dict(type='RandomErasing'),
