@@ -33,6 +33,8 @@ policies = dict(
     mixupe=dict(type='MixupE'),
     lumix=dict(type='LUMix'),
     sumix=dict(type='SUMix'),
+    infiniteclassmixup=dict(type='InfiniteClassMixup'),
+    classdistancepartner=dict(type='ClassDistancePartner'),
     randomchoice=dict(type='RandomChoice'),
     mixedexample=dict(type='MixedExample'),
     randomerasing=dict(type='RandomErasing'),

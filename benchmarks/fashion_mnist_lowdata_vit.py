@@ -10,6 +10,7 @@ policies = dict(
     smmix=dict(type='SMMix'),
     tlalign=dict(type='TLAlign', policy=dict(type='CutMix', alpha=1.0)),
     mergemix=dict(type='MergeMix', alpha=1.0),
+    tokenmixup=dict(type='TokenMixup'),
 )
 seeds = (0, 1, 2)
 
