@@ -34,7 +34,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     """
     if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
         raise InputError(f'paramwise_cfg.layer_decay={decay!r}: expected a number above 0 and at most 1, such as 0.75.')
-    backbone = getattr(getattr(model, 'student', None), 'backbone', None)
+    backbone: Any = getattr(getattr(model, 'student', None), 'backbone', None)
     net: Any = getattr(backbone, 'net', None)
     if not hasattr(net, 'group_matcher'):
         found = type(backbone).__name__ if net is None else describe(backbone)
