@@ -213,11 +213,11 @@ def build_dataloader(
     length = len(dataset)  # type: ignore[arg-type]
     carry = getattr(dataset, 'reads_epoch', False)
     sampler: EpochBatchSampler | InfiniteBatchSampler | BankSampler
-    if infinite and repeats > 1:
+    if infinite and repeats != 1:
         raise InputError(f'train_dataloader.repeats={repeats} needs epochs: use an EpochLoop, or leave repeats out.')
     if infinite:
         sampler = InfiniteBatchSampler(length, batch_size, carry_epoch=carry, **shared)
-    elif repeats > 1:
+    elif repeats != 1:
         sampler = RepeatedBatchSampler(
             length, batch_size, repeats=repeats, drop_last=drop_last, carry_copy=carry, **shared
         )

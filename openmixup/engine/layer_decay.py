@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from openmixup.errors import InputError
+from openmixup.models.attention import describe
 
 __all__ = ['layer_scales']
 
@@ -33,12 +34,13 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     """
     if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
         raise InputError(f'paramwise_cfg.layer_decay={decay!r}: expected a number above 0 and at most 1, such as 0.75.')
-    backbone = getattr(getattr(model, 'student', None), 'backbone', None)
+    backbone: Any = getattr(getattr(model, 'student', None), 'backbone', None)
     net: Any = getattr(backbone, 'net', None)
     if not hasattr(net, 'group_matcher'):
+        found = type(backbone).__name__ if net is None else describe(backbone)
         raise InputError(
-            f'paramwise_cfg.layer_decay={decay} needs a network that says what its layers are, which '
-            f'{type(backbone).__name__} does not: choose a TimmBackbone, or leave it out.'
+            f'paramwise_cfg.layer_decay={decay} needs a network that says what its layers are, which {found} does not: '
+            'choose a TimmBackbone of a family that does, such as ViT, Swin, ConvNeXt or ResNet, or leave it out.'
         )
     from timm.models import group_parameters
 

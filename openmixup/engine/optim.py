@@ -229,6 +229,8 @@ class GroupedOptimizer(DefaultOptimWrapperConstructor):
         """The optimizer wrapper for the parameters of ``model``."""
         try:
             wrapper = super().__call__(model)
+        except InputError:
+            raise
         except (TypeError, ValueError, AssertionError) as error:  # the optimizer's own word on its arguments
             shown = {**self.optimizer_cfg, 'type': self.optimizer_cfg['type'].__name__}
             raise InputError(f'optim_wrapper cannot be built: {error}; see {shown}.') from error

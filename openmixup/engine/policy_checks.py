@@ -10,6 +10,7 @@ from torch import nn
 from openmixup.datasets.samplers import BankSampler, InfiniteBatchSampler
 from openmixup.errors import InputError
 from openmixup.policies import MixPolicy
+from openmixup.policies.wrap.base import WrapPolicy
 
 __all__ = ['check_last_batch', 'check_needs', 'check_unused']
 
@@ -82,6 +83,12 @@ def check_last_batch(loader: Any, model: Any) -> Any:
 
 def _needs_a_partner(policy: nn.Module) -> bool:
     """Whether ``policy`` leaves a batch of one as it is, and with it learned parts or heads of its own untrained."""
+    if isinstance(policy, WrapPolicy):
+        below, inner = {id(parameter) for parameter in policy.policy.parameters()}, policy.policy
+        own = any(parameter.requires_grad and id(parameter) not in below for parameter in policy.parameters())
+        while isinstance(inner, WrapPolicy):
+            inner = inner.policy
+        return own and type(inner).forward is MixPolicy.forward
     if not isinstance(policy, MixPolicy) or type(policy).forward is not MixPolicy.forward:
         return False
     return bool(policy.heads) or any(parameter.requires_grad for parameter in policy.parameters())

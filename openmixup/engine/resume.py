@@ -23,9 +23,9 @@ __all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']
 # where and how a run is made does not change what it computes
 PLACES = {
     'work_dir', 'resume', 'allow_inexact_resume', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg',
-    'experiment_name', 'custom_imports',
+    'experiment_name', 'custom_imports', 'randomness.seed',
 }  # fmt: skip
-PLACE_KEYS = {'root', 'list_file', 'num_workers', 'seed', 'on_error', 'bad_image_budget'}
+PLACE_KEYS = {'root', 'list_file', 'num_workers', 'on_error', 'bad_image_budget'}
 
 
 def settings(config: Any) -> dict[str, Any]:
@@ -35,8 +35,9 @@ def settings(config: Any) -> dict[str, Any]:
     def add(value: Any, key: str) -> None:
         if isinstance(value, Mapping):
             for name, item in value.items():
-                if name not in PLACE_KEYS and not (key == '' and name in PLACES):
-                    add(item, f'{key}.{name}' if key else str(name))
+                below = f'{key}.{name}' if key else str(name)
+                if name not in PLACE_KEYS and below not in PLACES:
+                    add(item, below)
         elif isinstance(value, list | tuple):
             for number, item in enumerate(value):
                 add(item, f'{key}.{number}')

@@ -93,7 +93,7 @@ def build_schedulers(runner: Any, schedulers: Any) -> list[Any]:
     One for the policy is left out where the policy has nothing to learn.
 
     Raises:
-        InputError: one counts epochs in a run that is counted in steps.
+        InputError: one counts epochs in a run that is counted in steps, or takes no heed of groups' own rates.
     """
     built: list[Any] = []
     by_step = isinstance(runner.train_loop, IterLoop)
@@ -109,7 +109,37 @@ def build_schedulers(runner: Any, schedulers: Any) -> list[Any]:
                     'by_epoch=False and count in steps, or give its end in epochs.'
                 )
         if groups.param_groups:
+            if isinstance(entry, Mapping):
+                _check_own_rates(entry, groups.param_groups)
             built += runner._build_param_scheduler(entry, groups)
     if by_step and any(getattr(item, 'by_epoch', False) for item in built):
         raise InputError('param_scheduler counts epochs, but train_cfg is an IterLoop: set by_epoch=False.')
     return built
+
+
+def _check_own_rates(entry: Mapping[str, Any], groups: list[dict[str, Any]]) -> None:
+    """Refuse a schedule of learning rates that raises or replaces those that some groups have of their own.
+
+    Raises:
+        InputError: such a schedule.
+    """
+    kind = entry['type']
+    name = (PARAM_SCHEDULERS.get(kind) if isinstance(kind, str) else kind).__name__
+    rates = [group.get('initial_lr', group['lr']) for group in groups]  # a warm-up has changed lr already
+    least, most = min(rates), max(rates)
+    if least == most or not name.endswith('LR'):  # the others move momentum or weight decay
+        return
+    whose = 'some parameters have by layer_decay, lr_mult or optim_wrapper.policy'
+    if name == 'OneCycleLR':
+        raise InputError(
+            f'param_scheduler OneCycleLR gives all parameters the same learning rate, in place of the {least:g} to '
+            f"{most:g} that {whose}: use CosineAnnealingLR with eta_min_ratio, or one for each part (part='network')."
+        )
+    for key in ('eta_min', 'min_value'):
+        floor = entry.get(key)
+        if isinstance(floor, int | float) and floor > least:
+            remedy = 'a smaller one' if name in ('PolyLR', 'ReduceOnPlateauLR') else 'eta_min_ratio in its place'
+            raise InputError(
+                f'param_scheduler {name} ends in {key}={floor:g}, above the learning rate of {least:g} that {whose}: '
+                f"give {remedy}, or one for each part (part='network')."
+            )

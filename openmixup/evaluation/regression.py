@@ -94,11 +94,12 @@ class RegressionMetric:
         # n times variance and covariance; below the rounding of their sums they are none
         spread_y, spread_p, common = yy - y**2 / count, pp - p**2 / count, py - p * y / count
         varies = (spread_y > 1e-12 * yy) & (spread_p > 1e-12 * pp)
+        correlation = (common / (spread_y * spread_p).sqrt()).clamp(-1, 1)  # rounding may lead beyond
         return {
             'mae': mae,
             'mse': mse,
             'rmse': mse**0.5,
             'mape': float(100 * relative.sum() / there.sum()) if bool(there.sum() > 0) else None,
             'r2': float((1 - squared / spread_y).mean()) if bool((spread_y > 1e-12 * yy).all()) else None,
-            'pearson': float((common / (spread_y * spread_p).sqrt()).mean()) if bool(varies.all()) else None,
+            'pearson': float(correlation.mean()) if bool(varies.all()) else None,
         }

@@ -24,7 +24,8 @@ TEACHER = 'teacher.network.'
 def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
     """Load what ``policy``, or policies in it, ask for by ``frozen_from``, and keep the teacher from then on.
 
-    Where there is no such file, a checkpoint may still bring the weights: that is asked by :func:`check_generator`.
+    Where the file is missing, damaged or of other networks, a checkpoint may still bring the weights: that is asked by
+    :func:`check_generator`.
 
     Args:
         policy: of the learner, bound to its network. Where none asks for a file, nothing is done.
@@ -32,7 +33,7 @@ def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
             untrained, since no mask depends on it, unless another policy reads what it says.
 
     Raises:
-        InputError: the file cannot be read, has no such weights, or others than these policies and this teacher have.
+        InputError: there are several files, or no teacher.
     """
     parts = [part for part in policy.modules() if isinstance(part, MixPolicy) and part.frozen_from is not None]
     files = sorted({str(Path(str(part.frozen_from)).expanduser().resolve()) for part in parts})
@@ -45,9 +46,19 @@ def load_generator(policy: MixPolicy, teacher: Teacher | None) -> None:
     teacher.frozen = True
     for part in parts:
         part.requires_grad_(False)
+    try:
+        _take(policy, parts, teacher, path)
+    except InputError as error:  # a mistake only where the weights are not brought by a checkpoint
+        teacher.missing = str(error)
+
+
+def _take(policy: MixPolicy, parts: list[MixPolicy], teacher: Teacher, path: Path) -> None:
+    """Load the learned ``parts`` of ``policy`` and the teacher from ``path``."""
     if not path.exists():
-        teacher.missing = path
-        return
+        raise InputError(
+            f'pretrained={str(path)!r} is not a file, and no checkpoint has brought the generator: give the path of a '
+            'checkpoint of the run that learned it, or of what publish_model --branch generator wrote of it.'
+        )
     state = read_state(path)
     for part in parts:
         learned = _learned(part, state, path)
@@ -72,13 +83,10 @@ def check_generator(teacher: Teacher | None) -> None:
     """Refuse a teacher whose weights neither its file nor a checkpoint has brought.
 
     Raises:
-        InputError: such a teacher.
+        InputError: what was wrong with the file.
     """
     if teacher is not None and teacher.missing is not None:
-        raise InputError(
-            f'pretrained={str(teacher.missing)!r} is not a file, and no checkpoint has brought the generator: give the '
-            'path of a checkpoint of the run that learned it, or of what publish_model --branch generator wrote of it.'
-        )
+        raise InputError(teacher.missing)
 
 
 def begin_from(learner: Any, load: Callable[[], Iterable[str]]) -> None:

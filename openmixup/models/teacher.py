@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ class Teacher(nn.Module):
 
     Attributes:
         frozen: True once a policy has brought its own weights: it follows nobody then, and no decay counts.
-        missing: the file that these weights were to come from, where it is not there, till a state is loaded.
+        missing: why these weights did not come from their file, where they did not, till a state is loaded.
 
     Raises:
         InputError: a number out of its range, or an unknown ``bn``.
@@ -53,7 +52,7 @@ class Teacher(nn.Module):
             raise InputError(f"teacher=dict(bn={bn!r}): expected 'running' or 'batch'.")
         self.decay, self.end, self.hold, self.bn = decay, end, hold, bn
         self.frozen = False
-        self.missing: Path | None = None
+        self.missing: str | None = None
         self.network: Student = copy.deepcopy(student).requires_grad_(False).eval()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:

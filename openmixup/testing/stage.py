@@ -118,7 +118,7 @@ def learner_of(
         transformer: the network is a transformer; None: if attention is needed.
 
     Raises:
-        InputError: the policy refuses the kind of the labels, or the network.
+        InputError: the policy refuses the kind of the labels or the network, or its generator does not fit.
     """
     stage = vars(policy).setdefault('_stage', _Stage())
     transformer = 'attention' in policy.needs if transformer is None else transformer
@@ -140,6 +140,7 @@ def bound(policy: MixPolicy) -> MixPolicy:
 
 def _built(policy: MixPolicy, target: str, classes: int, transformer: bool) -> MixClassifier:
     from openmixup.models import BinaryCrossEntropy, SoftCrossEntropy
+    from openmixup.models.generator import check_generator
     from openmixup.testing.networks import tiny_network
 
     training = policy.training
@@ -151,6 +152,7 @@ def _built(policy: MixPolicy, target: str, classes: int, transformer: bool) -> M
         teacher={'decay': 0.9} if 'teacher' in policy.needs else None,
         target=target,
     )
+    check_generator(learner.teacher)
     networks = [learner.student] if learner.teacher is None else [learner.student, learner.teacher.network]
     for network in networks:  # predictions that differ, and gradients that are no rounding errors
         for head in network.heads.values():

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from openmixup.datasets import EpochBatchSampler, ImageFolder
+from openmixup.datasets.loading import build_dataloader
 from openmixup.datasets.repeated import RepeatedBatchSampler
 from openmixup.errors import InputError
 from openmixup.registry import DATA_SAMPLERS
@@ -104,3 +105,10 @@ def test_it_refuses(wrong):
 def test_it_is_registered():
     made = DATA_SAMPLERS.build({'type': 'RepeatedBatchSampler', 'length': 9, 'batch_size': 3})
     assert len(flat(made)) == 9
+
+
+@pytest.mark.parametrize('wrong', [0, -1, 1.5, '3', None])
+def test_a_loader_refuses_what_is_no_number_of_copies(wrong):
+    data = torch.utils.data.TensorDataset(torch.arange(8))
+    with pytest.raises(InputError, match=r'repeats=.*: give a whole number of at least 1'):
+        build_dataloader(data, 4, shuffle=True, repeats=wrong)

@@ -17,7 +17,7 @@ from openmixup.engine.policy_checks import check_last_batch, check_unused
 from openmixup.engine.resume import gather_states
 from openmixup.engine.runner import Runner
 from openmixup.errors import InputError
-from openmixup.policies import AutoMix, LUMix, MixPolicy, Mixup, Network, RandomChoice, RecursiveMix, RegMixup
+from openmixup.policies import AutoMix, LUMix, MixPolicy, Mixup, Network, RandomChoice, RecursiveMix, RegMixup, SUMix
 
 ROOT = Path(__file__).parents[2]
 TASK = {'SLURM_JOB_ID': '40123', 'SLURM_PROCID': '5', 'SLURM_NTASKS': '8', 'SLURM_LOCALID': '1'}
@@ -242,6 +242,7 @@ def loader(count, size=4, shuffle=True, **options):
 @pytest.mark.parametrize(('policy', 'name'), [
     (AutoMix(), 'AutoMix'), (RegMixup(AutoMix(), join=False), 'AutoMix'), (LUMix(AutoMix()), 'AutoMix'),
     (RandomChoice([RecursiveMix()]), 'RandomChoice'), (RegMixup(RandomChoice([RecursiveMix()])), 'RandomChoice'),
+    (SUMix(), 'SUMix'), (RegMixup(SUMix(RegMixup())), 'SUMix'),
 ])  # fmt: skip
 def test_a_last_batch_of_one_is_refused_with_what_it_leaves_untrained(policy, name):
     model = wrapped(policy)
@@ -261,7 +262,9 @@ def test_a_last_batch_of_one_is_refused_with_what_it_leaves_untrained(policy, na
 
 def test_a_last_batch_of_one_is_fine_where_nothing_waits_for_it():
     """Nothing is learned, a history or a bank is mixed in, or the run is of one process."""
-    for policy in (Mixup(), RegMixup(), RecursiveMix(), RegMixup(RecursiveMix())):
+    for policy in (
+        Mixup(), RegMixup(), RecursiveMix(), RegMixup(RecursiveMix()), SUMix(gamma=0.0), SUMix(RecursiveMix()),
+    ):  # fmt: skip
         check_last_batch(loader(17), wrapped(policy))
     dataset = torch.utils.data.TensorDataset(torch.arange(17))
     dataset.labels = torch.arange(17) % 2

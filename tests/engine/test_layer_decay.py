@@ -87,7 +87,9 @@ def test_a_decay_out_of_its_range_is_refused(decay):
 
 
 def test_what_cannot_be_decayed_is_said():
-    with pytest.raises(InputError, match='which TorchvisionBackbone does not: choose a TimmBackbone'):
+    with pytest.raises(InputError, match='which TorchvisionBackbone with ResNet does not: choose a Timm'):
         groups(learner('resnet18', 'TorchvisionBackbone'), 0.75)
+    with pytest.raises(InputError, match=r'^paramwise_cfg.layer_decay=0.75 .* TimmBackbone with MetaFormer does not'):
+        groups(learner('poolformer_s12'), 0.75)
     with pytest.raises(InputError, match='set optim_wrapper.optimizer.lr'):
         groups(learner(), 0.75, {'type': 'AdamW', 'weight_decay': 0.05})

@@ -142,6 +142,30 @@ def test_a_run_goes_on_with_its_own_generator_whatever_the_file(earlier, train, 
         assert equal(tensors(last), tensors(undisturbed))
 
 
+@pytest.mark.parametrize('now', ['damaged', 'of another network'])
+def test_a_run_goes_on_whatever_became_of_the_file(earlier, train, monkeypatch, capsys, now):
+    """Nobody would look for the mistake in a file that is not needed any more."""
+    options = (option(earlier), 'train_cfg.max_epochs=2', 'default_hooks.checkpoint.by_epoch=False')
+    plain = TrainLoop.step
+    monkeypatch.setattr(TrainLoop, 'step', lambda self, batch: plain(self, batch) if self.iter < 7 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train('cut', *options)
+    monkeypatch.setattr(TrainLoop, 'step', plain)
+    kept = tensors(earlier, 'policy.', 'teacher.')
+    content = torch.load(earlier, weights_only=True)
+    content['state_dict'] = {name: value[:1] for name, value in content['state_dict'].items() if value.ndim}
+    torch.save(content, earlier)
+    if now == 'damaged':
+        earlier.write_bytes(earlier.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"pretrained='.*' (does not fit SAMix|could not be read)"):
+        train('new', *options)
+    last = train('cut', *options, argv=('--resume',)) / 'iter_10.pth'
+    assert equal(tensors(last, 'policy.', 'teacher.'), kept)
+    picture = earlier.parent / 'mix.png'
+    config = next(last.parent.glob('*.py'))
+    assert show_mix([str(config), '--checkpoint', str(last), '--size', '8', '--out', str(picture)]) == 0
+
+
 def test_a_teacher_out_of_a_generator_is_a_network_like_any_other(earlier):
     teacher = publish(published(earlier), earlier.parent / 'teacher', 'teacher')
     assert read_checkpoint(teacher)['meta']['branch'] == 'teacher'

@@ -185,3 +185,20 @@ def test_a_long_cosine_does_not_drift():
         if step % 1000 == 0 or step > length - 5:
             rates = [group['lr'] for group in wrapper.optimizer.param_groups]
             assert rates == pytest.approx([0.1, cosine(step, length, 0.3, 1e-3)], rel=1e-8)
+
+
+def test_a_schedule_that_would_lift_low_rates_is_refused(curves):
+    """A rate of its own, be it of a layer, of a multiplier or of the policy, is neither raised nor replaced."""
+    own = "optim_wrapper.policy={'lr': 0.002}"
+    for kind, arguments, says in (
+        ('CosineAnnealingLR', "'T_max': 3, 'eta_min': 0.01", r'Cosine.* eta_min=0.01.* of 0.002 .*eta_min_ratio'),
+        ('PolyLR', "'end': 3, 'eta_min': 0.01", r'PolyLR .* eta_min=0.01.* of 0.002 .*: give a smaller one,'),
+        ('OneCycleLR', "'eta_max': 0.1, 'total_steps': 3", r'OneCycleLR .* same .* 0.002 to 0.05 '),
+    ):
+        warm = "{'type': 'LinearLR', 'start_factor': 0.1, 'end': 1}"  # has changed the rates when the next is built
+        with pytest.raises(InputError, match=says):
+            curves(f"param_scheduler=[{warm}, {{'type': '{kind}', {arguments}}}]", own)
+    low = "param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': 3, 'eta_min': 0.001}]"
+    assert min(curves(low, own)[0]['policy']) == pytest.approx(cosine(2, 3, 0.002, 0.001))
+    network = "param_scheduler=[{'type': 'CosineAnnealingLR', 'T_max': 3, 'eta_min': 0.01, 'part': 'network'}]"
+    assert curves(network, own, name='parts')[0]['policy'] == [0.002] * STEPS

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from openmixup.engine.config import load_config
+from openmixup.engine.resume import config_hash
 from openmixup.errors import InputError
 
 WRAPPERS = {
@@ -56,6 +57,18 @@ def test_another_wrapper_is_another_run(train):
     train('run', wrapped('LabelNoise'), 'train_cfg.max_epochs=1')
     with pytest.raises(InputError, match='rate'):
         train('run', wrapped('LabelNoise').replace('0.5', '0.2'), 'train_cfg.max_epochs=1', argv=('--resume',))
+
+
+def test_another_draw_of_a_wrapper_is_another_run(train, config_file):
+    """Its seed is one of the data; that of the run is compared apart and is no part of the hash."""
+    drawn = wrapped('LabelNoise').replace("'rate'", "'seed': 1, 'rate'")
+    train('run', drawn, 'train_cfg.max_epochs=1')
+    other = drawn.replace("'seed': 1", "'seed': 2")
+    with pytest.raises(InputError, match=r'train_dataloader.dataset.seed: 1 -> 2'):
+        train('run', other, 'train_cfg.max_epochs=1', argv=('--resume',))
+    hashes = [config_hash(load_config(config_file, [each])) for each in (drawn, other)]
+    assert hashes[0] != hashes[1]
+    assert hashes[0] == config_hash(load_config(config_file, [drawn, 'randomness.seed=7']))
 
 
 def test_a_config_is_checked_inside_the_wrapper(config_file):

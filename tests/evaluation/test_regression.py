@@ -57,6 +57,15 @@ def test_what_is_not_defined_is_none():
     assert found['pearson'] is None
 
 
+@pytest.mark.parametrize('sign', [1, -1])
+def test_a_correlation_is_never_beyond_one(sign):
+    y = 2e4 + torch.randn(1000, 1, generator=torch.Generator().manual_seed(1)) * 0.5
+    metric = RegressionMetric()
+    metric.update(sign * (y + 0.1), y)  # the sums alone give 1.0000001
+    assert metric.compute()['pearson'] == pytest.approx(sign, abs=1e-5)
+    assert abs(metric.compute()['pearson']) <= 1
+
+
 def test_refusals():
     metric = RegressionMetric()
     with pytest.raises(InputError, match='nothing was evaluated'):

@@ -11,7 +11,7 @@ from openmixup.engine.checkpoint import write_checkpoint
 from openmixup.engine.optim import GroupedOptimizer
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.models.generator import begin_from
+from openmixup.models.generator import begin_from, check_generator
 from openmixup.policies import AdAutoMix, AutoMix, Context, Mixup, RandomChoice, RegMixup, SAMix, SuperMix
 from openmixup.testing import check_policy
 from openmixup.testing.devices import _Counter
@@ -206,10 +206,12 @@ def test_what_is_taken_from_a_file_has_no_gradient_whatever_the_policy(file_of):
 @pytest.mark.parametrize('other', [SuperMix, AutoMix])
 def test_a_teacher_whose_head_is_untrained_is_for_no_other_policy(other, file_of):
     path = file_of(built(SAMix(), classes=7))
+    learner = built(RandomChoice([SAMix(generator={'pretrained': path}), other()]))
     with pytest.raises(InputError, match=f'does not fit the heads .*main.* which {other.__name__} would read'):
-        built(RandomChoice([SAMix(generator={'pretrained': path}), other()]))
-    fitting = file_of(built(SAMix()), 'fitting.pth')
-    assert built(RandomChoice([SAMix(generator={'pretrained': fitting}), other()])).teacher.frozen
+        check_generator(learner.teacher)
+    learner = built(RandomChoice([SAMix(generator={'pretrained': file_of(built(SAMix()), 'fitting.pth')}), other()]))
+    check_generator(learner.teacher)
+    assert learner.teacher.frozen
 
 
 def test_one_file_may_be_written_in_two_ways(file_of, tmp_path):
@@ -263,8 +265,9 @@ def without(*parts):
 ])  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused_in_one_sentence(made, match, file_of):
     path = file_of(made())
+    learner = built(SAMix(generator={'pretrained': path}))
     with pytest.raises(InputError, match=match) as caught:
-        built(SAMix(generator={'pretrained': path}))
+        learner.loss(IMAGES, LABELS)
     assert str(caught.value).count('. ') == 0
     assert '...' not in str(caught.value)
     assert path in str(caught.value)
@@ -272,8 +275,9 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(made, match, file_o
 
 def test_other_mistakes_are_told_too(file_of, tmp_path):
     (tmp_path / 'text.pth').write_text('no weights')
+    damaged = built(AutoMix(generator={'pretrained': str(tmp_path / 'text.pth')}))
     with pytest.raises(InputError, match='pretrained=.*text.pth.*is damaged'):
-        built(AutoMix(generator={'pretrained': str(tmp_path / 'text.pth')}))
+        check_generator(damaged.teacher)
     with pytest.raises(InputError, match=r'AutoMix\(generator=dict\(pretrained=True\)\): expected the path'):
         AutoMix(generator={'pretrained': True})
     with pytest.raises(InputError, match=r"AutoMix\(generator=dict\(pretrained=''\)\): expected the path"):
