@@ -40,6 +40,8 @@ _COLUMNS = {
     'to_claim': _Column('Claims of others', 'ours − claim', 'Our mean minus the claim'),
     'seconds': _Column('Cost', 'seconds', 'Training time, mean over the seeds', True),
     'ratio': _Column('Cost', '× vanilla', 'Seconds relative to vanilla on the same hardware', True),
+    'energy': _Column('Cost', 'Wh', 'Energy of the GPUs in training, mean over the seeds', True),
+    'energy_ratio': _Column('Cost', '× vanilla', 'Energy relative to vanilla on the same hardware', True),
     'flops': _Column('Cost', 'FLOPs ×', 'Operations of a step with the policy’s defaults, relative to vanilla', True),
     'memory': _Column('Cost', 'MB', 'Peak memory', True),
     'ece': _Column('Calibration', 'ECE', 'Expected calibration error in the last epoch, in percent', True),
@@ -61,8 +63,9 @@ def leaderboard(board: Board, hardware: Sequence[str]) -> str:
         board: the board.
         hardware: all names of hardware on the page, by which the letters go.
     """
-    claimed = any(standing.published for standing in board.standings)
-    columns = {name: column for name, column in _COLUMNS.items() if claimed or column.group != 'Claims of others'}
+    hidden = set() if any(standing.published for standing in board.standings) else {'claim', 'to_claim'}
+    hidden |= set() if board.tells_energy else {'energy', 'energy_ratio'}
+    columns = {name: column for name, column in _COLUMNS.items() if name not in hidden}
     shown = [standing for standing in board.standings if standing.rows or standing.published]
     absent = [standing.policy for standing in board.standings if not standing.rows and not standing.published]
     places: list[str] = []
@@ -159,6 +162,8 @@ def _cost_cells(standing: Standing, hardware: Sequence[str]) -> dict[str, _Cell]
     return {
         'seconds': seconds._replace(html=seconds.html + few),
         'ratio': _plain(cost.ratio if cost else None, 2),
+        'energy': _plain(cost.energy if cost else None, 1),
+        'energy_ratio': _plain(cost.energy_ratio if cost else None, 2),
         'flops': _plain(standing.flops, 2),
         'memory': _plain(cost.memory if cost else None, 0),
         'ece': _plain(_mean(numbers(rows, 'ece_last')), 2),

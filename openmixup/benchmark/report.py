@@ -27,8 +27,9 @@ __all__ = [
 
 _HEAD = (
     'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'to vanilla', 'p',
-    'claimed by others', 'to claim', 'time', 'FLOPs', 'memory', 'hardware', 'commit',
+    'claimed by others', 'to claim', 'time', 'energy', 'FLOPs', 'memory', 'hardware', 'commit',
 )  # fmt: skip
+_SCORES = {'last epoch': 'last', 'median of last 10': 'median10', 'best (chosen on the test set)': 'best'}
 NONE = '–'
 NO_RANKS = 'No ranks: two policies or more must have results of the same seeds in all of these tables.'
 SCORE_NAMES = {'last': 'the last epoch', 'median10': 'the median of the last ten', 'best': 'the best epoch'}
@@ -68,8 +69,8 @@ def _number(value: float | None, form: str) -> str:
     return NONE if value is None else form.format(value)
 
 
-def _line(board: Board, standing: Standing, places: list[str]) -> tuple[str, ...]:
-    """The cells of one policy; where its published figure is from joins ``places``, which become footnotes."""
+def _line(board: Board, standing: Standing, places: list[str]) -> dict[str, str]:
+    """The cells of one policy by their heads; where its published figure is from joins ``places``, the footnotes."""
     table, rows = board.table, standing.rows
     published = NONE
     if standing.published is not None:
@@ -77,28 +78,27 @@ def _line(board: Board, standing: Standing, places: list[str]) -> tuple[str, ...
         if place not in places:
             places.append(place)
         published = f'{value:.2f} [{places.index(place) + 1}]'
-    start = (standing.policy, str(board.epochs))
-    flops = _number(standing.flops, '{:.2f}×')
+    cells = dict.fromkeys(_HEAD, NONE) | {'policy': standing.policy, 'epochs': str(board.epochs), 'n': '0'}
+    cells |= {'claimed by others': published, 'FLOPs': _number(standing.flops, '{:.2f}×')}
     if not rows:
-        return *start, '0', *['not run'] * 3, NONE, NONE, published, NONE, NONE, flops, NONE, NONE, NONE
+        return cells | dict.fromkeys(_SCORES, 'not run')
     cost = standing.costs[0]
     seconds = _number(cost.seconds, '{:.0f} s') + _number(cost.ratio, ', {:.2f}×').removeprefix(NONE)
     seconds += f' (n {cost.n})' if cost.n != len(rows) else ''
     reference = board.reference
-    return (
-        *start,
-        str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
-        *(spread(numbers(rows, column)) for column in ('top1_last', 'top1_median10', 'top1_best')),
-        'reference' if standing is reference else to_vanilla(rows, reference.rows if reference else ()),
-        p_value(standing.gain_p),
-        published,
-        _number(standing.to_published, '{:+.2f}'),
-        seconds,
-        flops,
-        _number(cost.memory, '{:.0f} MB'),
-        distinct(rows, 'hardware'),
-        distinct(rows, 'commit', 11),
-    )
+    gained = 'reference' if standing is reference else to_vanilla(rows, reference.rows if reference else ())
+    return cells | {
+        'n': str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
+        **{head: spread(numbers(rows, f'top1_{which}')) for head, which in _SCORES.items()},
+        'to vanilla': gained,
+        'p': p_value(standing.gain_p),
+        'to claim': _number(standing.to_published, '{:+.2f}'),
+        'time': seconds,
+        'energy': _number(cost.energy, '{:.4g} Wh') + _number(cost.energy_ratio, ', {:.2f}×').removeprefix(NONE),
+        'memory': _number(cost.memory, '{:.0f} MB'),
+        'hardware': distinct(rows, 'hardware'),
+        'commit': distinct(rows, 'commit', 11),
+    }
 
 
 def notes(board: Board) -> list[str]:
@@ -144,8 +144,10 @@ def board_report(found: Sequence[Board]) -> str:
         text[-1] += f' A trial of {found[0].epochs} epochs, not the recipe.'
     text[-1] += ' Top-1 in percent, mean ± standard deviation over the seeds.'
     places: list[str] = []
-    text += ['', *(f'| {" | ".join(cells)} |' for cells in (_HEAD, ['---'] * len(_HEAD)))]
-    text += [f'| {" | ".join(_line(board, standing, places))} |' for board in found for standing in board.standings]
+    heads = [head for head in _HEAD if head != 'energy' or any(board.tells_energy for board in found)]
+    text += ['', *(f'| {" | ".join(cells)} |' for cells in (heads, ['---'] * len(heads)))]
+    lines = [_line(board, standing, places) for board in found for standing in board.standings]
+    text += [f'| {" | ".join(line[head] for head in heads)} |' for line in lines]
     said = list(dict.fromkeys(note for board in found for note in notes(board)))
     text += ['', *said] if said else []
     if places:

@@ -18,8 +18,8 @@ __all__ = ['COLUMNS', 'SETTINGS_VERSION', 'append_row', 'key_of', 'read_rows', '
 
 COLUMNS = (
     'table', 'policy', 'seed', 'epochs', 'top1_last', 'top1_median10', 'top1_best', 'top5_last', 'loss_last',
-    'ece_last', 'seconds', 'images_per_second', 'parameters', 'peak_memory_mb', 'config_hash', 'commit', 'hardware',
-    'versions', 'settings_version', 'date',
+    'ece_last', 'seconds', 'energy_wh', 'images_per_second', 'parameters', 'peak_memory_mb', 'config_hash', 'commit',
+    'hardware', 'versions', 'settings_version', 'date',
 )  # fmt: skip
 SETTINGS_VERSION = 2  # how config_hash is computed: hashes of different versions cannot be compared
 _KEY = ('policy', 'epochs', 'seed')

@@ -28,6 +28,8 @@ class Cost(NamedTuple):
         seconds: of training; None if no row tells.
         ratio: of the seconds to those of vanilla on the same hardware; None without such runs.
         memory: peak in MB; None if no row tells.
+        energy: watt hours of its GPUs; None if no row tells.
+        energy_ratio: of the energy to that of vanilla on the same hardware; None where one of them is not known.
     """
 
     hardware: str
@@ -35,6 +37,8 @@ class Cost(NamedTuple):
     seconds: float | None
     ratio: float | None
     memory: float | None
+    energy: float | None = None
+    energy_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,7 @@ class Standing:
     @property
     def mean(self) -> float | None:
         """Mean top-1 of the last epoch; None if it was not run."""
-        values = numbers(self.rows, 'top1_last')
-        return statistics.fmean(values) if values else None
+        return _mean(self.rows, 'top1_last')
 
     @property
     def verdict(self) -> str:
@@ -112,6 +115,11 @@ class Board:
     def reference(self) -> Standing | None:
         """Vanilla, if the table has it and it was run."""
         return next((standing for standing in self.standings if standing.policy == REFERENCE and standing.rows), None)
+
+    @property
+    def tells_energy(self) -> bool:
+        """Whether any row has the energy of its run."""
+        return any(row['energy_wh'] for standing in self.standings for row in standing.rows)
 
     @cached_property
     def tested(self) -> tuple[Standing, ...]:
@@ -225,13 +233,18 @@ def _costs(rows: Rows, reference: Rows) -> tuple[Cost, ...]:
     found = []
     for hardware in dict.fromkeys(row['hardware'] for row in rows):
         mine, base = ([row for row in some if row['hardware'] == hardware] for some in (rows, reference))
-        seconds, memory, vanilla = (
-            statistics.fmean(values) if values else None
-            for values in (numbers(mine, 'seconds'), numbers(mine, 'peak_memory_mb'), numbers(base, 'seconds'))
-        )
-        ratio = seconds / vanilla if hardware and seconds is not None and vanilla else None
-        found.append(Cost(hardware, len(mine), seconds, ratio, memory))
+        seconds, energy = _mean(mine, 'seconds'), _mean(mine, 'energy_wh')
+        ratios = [
+            own / vanilla if hardware and own is not None and vanilla else None
+            for own, vanilla in ((seconds, _mean(base, 'seconds')), (energy, _mean(base, 'energy_wh')))
+        ]
+        found.append(Cost(hardware, len(mine), seconds, ratios[0], _mean(mine, 'peak_memory_mb'), energy, ratios[1]))
     return tuple(sorted(found, key=lambda cost: -cost.n))
+
+
+def _mean(rows: Rows, column: str) -> float | None:
+    values = numbers(rows, column)
+    return statistics.fmean(values) if values else None
 
 
 def _corrected(standings: Sequence[Standing]) -> list[Standing]:

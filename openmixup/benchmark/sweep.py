@@ -100,6 +100,9 @@ class Sweep:
         self.results, self.jobs, self.trainer = Path(results), max(1, jobs), list(trainer)
         self.screen, self.patience, self.data = screen or Lines(), patience, data
         self._gpus, self._started = _devices(gpus), 0
+        # runs that meet on a GPU share its counter of energy; decided once, so that a run is whole over its attempts
+        at_once = min(self.jobs, self.total) * max((run.processes for run in runs), default=1)
+        self._shared = self.jobs > 1 and self.total > 1 and at_once > len(self._gpus)
         for run in runs:
             if gpus is not None and run.processes > gpus:
                 raise InputError(
@@ -137,6 +140,8 @@ class Sweep:
 
     def _start(self, run: Run) -> None:
         """Collect a finished run, or start it with its output in its log."""
+        from openmixup.engine.energy import SHARED_GPUS
+
         run.work_dir.mkdir(parents=True, exist_ok=True)
         log = lock_log(run)
         if log is None:
@@ -155,6 +160,7 @@ class Sweep:
         log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
         environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
+        environment |= {SHARED_GPUS: '1'} if self._shared else {}
         try:  # a session of its own: Ctrl-C reaches the children through _stop alone, once
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
