@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from openmixup.benchmark.headline import told
 from openmixup.benchmark.outcome import keep_failure, keep_row, lock_log, trained_elsewhere
 from openmixup.benchmark.runs import Run
 from openmixup.benchmark.screen import Lines, Screen
@@ -203,7 +204,7 @@ class Sweep:
     def _collect(self, run: Run, how: str) -> None:
         summary = keep_row(run, self.results)
         self._done += 1
-        self._report(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, {how}')
+        self._report(f'{run.name}: {told(summary)} in the last epoch, {how}')
 
     def _fail(self, run: Run, reason: str, offset: int) -> None:
         keep_failure(run, reason, offset)
