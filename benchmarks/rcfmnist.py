@@ -1,4 +1,4 @@
-"""Angles of coloured garments, a regression: short runs of a small network. Train its leaves with tools/train.py."""
+"""Angles of coloured garments, a regression: short runs of a small network."""
 
 recipe = 'rcfmnist/resnet8_1xb64-5e_rcfmnist.py'
 policies = dict(

@@ -16,7 +16,12 @@ from openmixup.errors import InputError
 
 __all__ = ['SERIES', 'append_curve', 'curve_of', 'curves_file', 'curves_for', 'read_curves']
 
-SERIES = {'loss': 'loss', 'agreement': 'agreement', 'top1': 'val/top1'}  # and their names in history.json
+SERIES = {
+    'loss': 'loss',
+    'agreement': 'agreement',
+    'top1': 'val/top1',
+    'mae': 'val/mae',
+}  # and their names in history.json
 _ID = ('policy', 'epochs', 'seed', 'config_hash')  # what a line begins with
 POINTS = 100  # of a series, at most: more than a plot can show
 DIGITS = 5

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from openmixup.benchmark.headline import headline_of
 from openmixup.benchmark.table import Table
 from openmixup.datasets.selection import innermost
 from openmixup.errors import InputError
@@ -119,7 +120,7 @@ def _arch(backbone: Mapping[str, Any]) -> str:
 
 @cache
 def recipe_numbers(path: str | Path) -> dict[str, Any]:
-    """What the name of a recipe tells: arch, batch, tag, epochs, dataset (and val_begin), from the config.
+    """What the name of a recipe tells: arch, batch, tag, epochs, dataset (val_begin and headline), from the config.
 
     The number of processes (``gpus``) and the words behind the tag that say what recipe it is (``rsb-a3-``) stand in
     the name alone and are taken from there.
@@ -140,7 +141,7 @@ def recipe_numbers(path: str | Path) -> dict[str, Any]:
         'epochs': cfg.train_cfg.max_epochs,
         'dataset': _dataset(innermost(cfg.train_dataloader.dataset)),
         'val_begin': cfg.train_cfg.get('val_begin'),
-        'target': cfg.model.get('target', 'class'),
+        'headline': headline_of(cfg.val_evaluator),
     }
 
 

@@ -80,8 +80,8 @@ def _overview(ranking: Ranking) -> str:
     radar = _figure(
         'radar',
         'all',
-        'Accuracy by table',
-        'Mean top-1 of the last epoch. Each axis goes from the lowest to the highest mean of these policies, so '
+        'Scores by table',
+        'Mean score of the last epoch. Each axis goes from the worst to the best mean of these policies, so '
         'lengths on different axes cannot be compared. A policy that lacks a table has a gap there.',
     )
     return f'<section id="overview"><h2>Over the tables</h2><div class="pair">{radar}{ranks}</div></section>'
@@ -114,7 +114,8 @@ def _plots(board: Board, place: int, has_curves: bool) -> str:
             'forest',
             place,
             'Gain over vanilla',
-            'Points: mean difference to vanilla over the shared seeds, best first; small marks: single seeds; line: '
+            'Points: mean gain over vanilla over the shared seeds, best first (an error that falls gains); '
+            'small marks: single seeds; line: '
             '95 % interval of the mean by Student’s t, before any correction, where there are two seeds or more. '
             'Hollow points rest on one seed and allow no statement.'
             + (
@@ -126,9 +127,17 @@ def _plots(board: Board, place: int, has_curves: bool) -> str:
         if board.reference
         else '<p class="note">Vanilla was not run: there are no gains.</p>',
         '<div class="pair">'
-        + _figure('seconds', place, 'Accuracy and training time', f'Seconds of training, left is faster. {front}')
         + _figure(
-            'memory', place, 'Accuracy and memory', f'Peak memory of the process or its GPU, left is less. {front}'
+            'seconds',
+            place,
+            f'{board.headline.label} and training time',
+            f'Seconds of training, left is faster. {front}',
+        )
+        + _figure(
+            'memory',
+            place,
+            f'{board.headline.label} and memory',
+            f'Peak memory of the process or its GPU, left is less. {front}',
         )
         + '</div>',
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from openmixup.benchmark.curves import SERIES, Curve
 from openmixup.benchmark.ranking import Ranking
-from openmixup.benchmark.scores import REFERENCE, scores_by_seed
+from openmixup.benchmark.scores import REFERENCE, gains_by_seed, scores_by_seed
 from openmixup.benchmark.standings import Board, Standing
 
 __all__ = ['band', 'board_data', 'pareto_front', 'ranking_data']
@@ -32,6 +32,7 @@ def board_data(board: Board, curves: Sequence[Curve], hardware: Sequence[str]) -
         by_policy[curve['policy']].append(curve)
     return {
         'name': board.name,
+        'headline': _told(board),
         'seeds': len(board.table.seeds),
         'standings': [_standing_data(standing, reference) for standing in run],
         'costs': {name: _cost_data(run, name, hardware) for name in _COSTS},
@@ -50,15 +51,14 @@ def board_data(board: Board, curves: Sequence[Curve], hardware: Sequence[str]) -
 
 
 def _standing_data(standing: Standing, reference: Standing | None) -> dict[str, Any]:
-    own = scores_by_seed(standing.rows)
-    base = scores_by_seed(reference.rows) if reference is not None else {}
+    gains = gains_by_seed(standing.rows, reference.rows if reference is not None else (), standing.headline)
     found = standing.gain
     return {
         'policy': standing.policy,
         'mean': _short(standing.mean),
-        'n': len(own),
+        'n': len(scores_by_seed(standing.rows, standing.headline)),
         'gain': 0.0 if standing.policy == REFERENCE else _short(found.mean) if found else None,
-        'gains': [_short(own[seed] - base[seed]) for seed in sorted(own.keys() & base.keys())],
+        'gains': [_short(value) for value in gains.values()],
         'low': _short(found.low) if found else None,
         'high': _short(found.high) if found else None,
         'p': _short(standing.gain_p),
@@ -75,15 +75,16 @@ def _cost_data(run: Sequence[Standing], name: str, hardware: Sequence[str]) -> l
             'hardware': hardware.index(cost.hardware),
             'n': cost.n,
             'cost': _short(getattr(cost, name)),
-            'top1': _short(standing.mean),
+            'score': _short(standing.mean),
         }
         for standing in run
         for cost in standing.costs
         if getattr(cost, name) is not None and standing.mean is not None
     ]
+    sign = run[0].headline.sign if run else 1
     for kind in range(len(hardware)):
         own = [point for point in points if point['hardware'] == kind]
-        front = pareto_front([(point['cost'], point['top1']) for point in own])
+        front = pareto_front([(point['cost'], sign * point['score']) for point in own])
         for place, point in enumerate(own):
             point['front'] = place in front
     return points
@@ -133,13 +134,23 @@ def ranking_data(ranking: Ranking, boards: Sequence[Board]) -> dict[str, Any]:
         'ranked': [{'policy': one.policy, 'mean': _short(one.mean), 'ranks': one.ranks} for one in ranking.ranked],
         'groups': list(ranking.groups),
         'means': several,
-        'ranges': [_span([found[k] for found in several.values()]) for k in range(len(boards))],
+        'ranges': [
+            _span([found[k] for found in several.values()])[:: board.headline.sign] for k, board in enumerate(boards)
+        ],
+        'headlines': [_told(board) for board in boards],
     }
 
 
-def _span(values: Sequence[float | None]) -> list[float] | None:
+def _told(board: Board) -> dict[str, Any]:
+    """How the scripts name the headline figure."""
+    figure = board.headline
+    return {'label': figure.label, 'unit': figure.unit, 'step': figure.step, 'digits': figure.digits}
+
+
+def _span(values: Sequence[float | None]) -> list[float]:
+    """The least and the largest value; empty if there is none."""
     known = [value for value in values if value is not None]
-    return [min(known), max(known)] if known else None
+    return [min(known), max(known)] if known else []
 
 
 def _short(value: float | None) -> float | None:

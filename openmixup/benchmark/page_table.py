@@ -31,17 +31,21 @@ class _Column(NamedTuple):
 
 _COLUMNS = {
     'policy': _Column('', 'policy', 'Name in the table', True),
-    'last': _Column('Top-1 in percent', 'last epoch', 'Mean ± standard deviation over the seeds'),
-    'median': _Column('Top-1 in percent', 'median of 10', 'Median of the last ten epochs'),
-    'best': _Column('Top-1 in percent', 'best ⚠', 'Best epoch, chosen on the test set: no honest estimate'),
+    'last': _Column('Score', 'last epoch', 'Mean ± standard deviation over the seeds'),
+    'median': _Column('Score', 'median of 10', 'Median of the last ten epochs'),
+    'best': _Column('Score', 'best ⚠', 'Best epoch, chosen on the test set: no honest estimate'),
     'gain': _Column('Against vanilla', 'gain', 'Difference in the last epoch, paired over the shared seeds'),
     'p': _Column('Against vanilla', 'p', 'Paired t-test, corrected by Holm over the policies', True),
     'claim': _Column('Claims of others', 'claimed', 'Published by others, not measured here'),
     'to_claim': _Column('Claims of others', 'ours − claim', 'Our mean minus the claim'),
     'seconds': _Column('Cost', 'seconds', 'Training time, mean over the seeds', True),
     'ratio': _Column('Cost', '× vanilla', 'Seconds relative to vanilla on the same hardware', True),
+    'energy': _Column('Cost', 'Wh', 'Energy of the GPUs in training, mean over the seeds', True),
+    'energy_ratio': _Column('Cost', '× vanilla', 'Energy relative to vanilla on the same hardware', True),
     'flops': _Column('Cost', 'FLOPs ×', 'Operations of a step with the policy’s defaults, relative to vanilla', True),
     'memory': _Column('Cost', 'MB', 'Peak memory', True),
+    'rmse': _Column('Other errors', 'RMSE', 'Root of the mean squared error in the last epoch', True),
+    'mape': _Column('Other errors', 'MAPE', 'Mean absolute percentage error in the last epoch', True),
     'ece': _Column('Calibration', 'ECE', 'Expected calibration error in the last epoch, in percent', True),
     'n': _Column('Rests on', 'n', 'Number of seeds'),
     'hardware': _Column('Rests on', 'hw', 'Hardware, by the letters below the table', True),
@@ -61,8 +65,15 @@ def leaderboard(board: Board, hardware: Sequence[str]) -> str:
         board: the board.
         hardware: all names of hardware on the page, by which the letters go.
     """
-    claimed = any(standing.published for standing in board.standings)
-    columns = {name: column for name, column in _COLUMNS.items() if claimed or column.group != 'Claims of others'}
+    hidden = set() if any(standing.published for standing in board.standings) else {'claim', 'to_claim'}
+    hidden |= set() if board.tells_energy else {'energy', 'energy_ratio'}
+    error = board.headline.sign < 0
+    hidden |= {'ece'} if error else {'rmse', 'mape'}
+    columns = {
+        name: column._replace(group=board.headline.title, ascending=error) if column.group == 'Score' else column
+        for name, column in _COLUMNS.items()
+        if name not in hidden
+    }
     shown = [standing for standing in board.standings if standing.rows or standing.published]
     absent = [standing.policy for standing in board.standings if not standing.rows and not standing.published]
     places: list[str] = []
@@ -124,9 +135,9 @@ def _row(
 
 def _score_cells(board: Board, standing: Standing, places: list[str], largest: float) -> dict[str, _Cell]:
     rows, found = standing.rows, standing.gain
-    cells = {'policy': _Cell(escape(standing.policy), standing.policy, 'text')}
-    for name, column in {'last': 'top1_last', 'median': 'top1_median10', 'best': 'top1_best'}.items():
-        cells[name] = _spread(numbers(rows, column)) if rows else _Cell('<i>not run</i>')
+    cells, digits = {'policy': _Cell(escape(standing.policy), standing.policy, 'text')}, board.headline.digits
+    for name, score in {'last': 'last', 'median': 'median10', 'best': 'best'}.items():
+        cells[name] = _spread(numbers(rows, board.headline.column(score)), digits) if rows else _Cell('<i>not run</i>')
     if standing is board.reference:
         cells['gain'] = _Cell('<i>reference</i>', 0.0)
     elif found is None:
@@ -137,16 +148,18 @@ def _score_cells(board: Board, standing: Standing, places: list[str], largest: f
         verdict = standing.verdict if standing.verdict in ('better', 'worse') else 'open'
         bar = f'<span class="bar {verdict}"><span style="{side};width:{width:.1f}%"></span></span>'
         few = f' <small title="shared seeds">n&thinsp;{found.n}</small>' if found.n != len(rows) else ''
-        cells['gain'] = _Cell(f'{bar}<b class="m">{_signed(found.mean)}</b>{_sd(found.sd)}{few}', found.mean)
+        cells['gain'] = _Cell(
+            f'{bar}<b class="m">{_signed(found.mean, digits)}</b>{_sd(found.sd, digits)}{few}', found.mean
+        )
     cells['p'] = _Cell(escape(p_value(standing.gain_p)), standing.gain_p)
     cells['claim'] = cells['to_claim'] = _Cell(NONE)
     if standing.published is not None:
         value, place = standing.published
         if place not in places:
             places.append(place)
-        cells['claim'] = _Cell(f'<i>{value:.2f}</i><sup>{places.index(place) + 1}</sup>', value)
+        cells['claim'] = _Cell(f'<i>{value:.{digits}f}</i><sup>{places.index(place) + 1}</sup>', value)
     if standing.to_published is not None:
-        cells['to_claim'] = _Cell(_signed(standing.to_published), standing.to_published)
+        cells['to_claim'] = _Cell(_signed(standing.to_published, digits), standing.to_published)
     return cells
 
 
@@ -159,8 +172,12 @@ def _cost_cells(standing: Standing, hardware: Sequence[str]) -> dict[str, _Cell]
     return {
         'seconds': seconds._replace(html=seconds.html + few),
         'ratio': _plain(cost.ratio if cost else None, 2),
+        'energy': _plain(cost.energy if cost else None, 1),
+        'energy_ratio': _plain(cost.energy_ratio if cost else None, 2),
         'flops': _plain(standing.flops, 2),
         'memory': _plain(cost.memory if cost else None, 0),
+        'rmse': _plain(_mean(numbers(rows, 'rmse_last')), 4),
+        'mape': _plain(_mean(numbers(rows, 'mape_last')), 2),
         'ece': _plain(_mean(numbers(rows, 'ece_last')), 2),
         'n': _plain(len(rows), 0),
         'hardware': _Cell(', '.join(kinds) or NONE, ', '.join(kinds) or None, 'text'),
@@ -176,17 +193,19 @@ def _plain(value: float | None, digits: int) -> _Cell:
     return _Cell(NONE) if value is None else _Cell(f'{value:,.{digits}f}'.replace(',', '\u2009'), round(value, 6))
 
 
-def _spread(values: Sequence[float]) -> _Cell:
+def _spread(values: Sequence[float], digits: int) -> _Cell:
     if not values:
         return _Cell(NONE)
     mean = statistics.fmean(values)
-    return _Cell(f'<b class="m">{mean:.2f}</b>{_sd(statistics.stdev(values) if len(values) > 1 else None)}', mean)
+    return _Cell(
+        f'<b class="m">{mean:.{digits}f}</b>{_sd(statistics.stdev(values) if len(values) > 1 else None, digits)}', mean
+    )
 
 
-def _sd(value: float | None) -> str:
+def _sd(value: float | None, digits: int) -> str:
     """In a box of fixed width, so that means stay under each other."""
-    return f'<span class="sd">{"" if value is None else f"±{value:.2f}"}</span>'
+    return f'<span class="sd">{"" if value is None else f"±{value:.{digits}f}"}</span>'
 
 
-def _signed(value: float) -> str:
-    return f'{value:+.2f}'.replace('-', '−')
+def _signed(value: float, digits: int) -> str:
+    return f'{value:+.{digits}f}'.replace('-', '−')

@@ -41,6 +41,7 @@ class Ranking:
         missing: other policies with results, and in how many of the tables they have any.
         groups: first and last place of neighbours of which no two are told apart over the tables.
         least_p: the least p that the sign-flip test can give with so many tables; None for one.
+        alike: all tables have the same headline figure; points and errors cannot be added up for a test.
     """
 
     boards: tuple[str, ...]
@@ -50,20 +51,26 @@ class Ranking:
     missing: Mapping[str, int]
     groups: tuple[tuple[int, int], ...]
     least_p: float | None
+    alike: bool = True
 
 
 def rank_over(boards: Sequence[Board]) -> Ranking:
     """Rank the policies that all tables have a result of.
 
-    Within a table they are ranked by their mean top-1 of the last epoch over the seeds that all of them share; equal
-    ones share a rank. Tables, not seeds, are what a claim over data sets rests on: two policies are told apart by the
-    exact sign-flip test of their differences, one for each table with its lengths, corrected by Holm for all pairs.
+    Within a table they are ranked by the mean of its headline figure in the last epoch over the seeds that all of them
+    share; equal ones share a rank. Tables, not seeds, are what a claim over data sets rests on: two policies are told
+    apart by the exact sign-flip test of their differences, one for each table with its lengths, corrected by Holm for
+    all pairs. Where one table counts points and another an error there is no test, for these cannot be added up.
 
     Args:
         boards: the tables.
     """
     found = [
-        {standing.policy: scores_by_seed(standing.rows) for standing in board.standings if standing.rows}
+        {
+            standing.policy: scores_by_seed(standing.rows, board.headline)
+            for standing in board.standings
+            if standing.rows
+        }
         for board in boards
     ]
     names = [name for name in found[0] if all(name in scores for scores in found)]
@@ -72,8 +79,8 @@ def rank_over(boards: Sequence[Board]) -> Ranking:
     if len(names) < 2 or not all(seeds):
         names = []
     means = [
-        {name: statistics.fmean(scores[name][seed] for seed in shared) for name in names}
-        for scores, shared in zip(found, seeds, strict=True)
+        {name: board.headline.sign * statistics.fmean(scores[name][seed] for seed in shared) for name in names}
+        for board, scores, shared in zip(boards, found, seeds, strict=True)
     ]
     columns = [dict(zip(names, ranks([mean[name] for name in names]), strict=True)) for mean in means]
     ranked = [
@@ -86,15 +93,17 @@ def rank_over(boards: Sequence[Board]) -> Ranking:
         [mean for mean, board in zip(means, boards, strict=True) if board.table.path == path] for path in paths
     ]
     merged = [{name: statistics.fmean(mean[name] for mean in found) for name in names} for found in by_table]
-    apart = _apart([one.policy for one in ranked], merged)
+    alike = len({board.headline for board in boards}) == 1
+    apart = _apart([one.policy for one in ranked], merged) if alike else set()
     return Ranking(
         boards=tuple(board.name for board in boards),
         tables=len(paths),
         seeds=tuple(map(len, seeds)),
         ranked=tuple(ranked),
         missing={name: sum(name in scores for scores in found) for name in everyone if name not in names},
-        groups=tuple(groups(len(ranked), lambda one, other: (one, other) in apart)),
+        groups=tuple(groups(len(ranked), lambda one, other: (one, other) in apart)) if alike else (),
         least_p=2.0 ** (1 - len(paths)) if len(paths) > 1 else None,
+        alike=alike,
     )
 
 

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from openmixup.benchmark.headline import TOP1, Headline
 from openmixup.benchmark.ranking import Ranking
 from openmixup.benchmark.scores import gain, numbers
 from openmixup.benchmark.significance import LEVEL
@@ -26,32 +27,40 @@ __all__ = [
 ]
 
 _HEAD = (
-    'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'to vanilla', 'p',
-    'claimed by others', 'to claim', 'time', 'FLOPs', 'memory', 'hardware', 'commit',
+    'policy', 'epochs', 'n', 'last epoch', 'median of last 10', 'best (chosen on the test set)', 'RMSE', 'MAPE',
+    'to vanilla', 'p',
+    'claimed by others', 'to claim', 'time', 'energy', 'FLOPs', 'memory', 'hardware', 'commit',
 )  # fmt: skip
+_SCORES = {'last epoch': 'last', 'median of last 10': 'median10', 'best (chosen on the test set)': 'best'}
 NONE = '–'
 NO_RANKS = 'No ranks: two policies or more must have results of the same seeds in all of these tables.'
-SCORE_NAMES = {'last': 'the last epoch', 'median10': 'the median of the last ten', 'best': 'the best epoch'}
+SCORE_NAMES = {
+    'last': 'the last epoch',
+    'median10': 'the median of the last ten',
+    'best': 'the best epoch',
+    'rmse': 'the RMSE',
+    'mape': 'the MAPE',
+}
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], digits: int = 2) -> str:
     """Mean and sample standard deviation, or the one value."""
     if not values:
         return NONE
-    sd = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
-    return f'{statistics.fmean(values):.2f}{sd}'
+    sd = f' ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else ''
+    return f'{statistics.fmean(values):.{digits}f}{sd}'
 
 
-def to_vanilla(rows: Sequence[Mapping[str, str]], vanilla: Sequence[Mapping[str, str]]) -> str:
-    """Mean and standard deviation of the differences in the last epoch over the shared seeds, and how many these are.
+def to_vanilla(rows: Sequence[Mapping[str, str]], vanilla: Sequence[Mapping[str, str]], figure: Headline = TOP1) -> str:
+    """Mean and standard deviation of the gains in the last epoch over the shared seeds, and how many these are.
 
     The number is left out where it is that of the rows.
     """
-    found = None if rows is vanilla else gain(rows, vanilla)
+    found = None if rows is vanilla else gain(rows, vanilla, figure)
     if found is None:
         return NONE
-    sd = '' if found.sd is None else f' ± {found.sd:.2f}'
-    return f'{found.mean:+.2f}{sd}' + (f' (n {found.n})' if found.n != len(rows) else '')
+    sd = '' if found.sd is None else f' ± {found.sd:.{figure.digits}f}'
+    return f'{found.mean:+.{figure.digits}f}{sd}' + (f' (n {found.n})' if found.n != len(rows) else '')
 
 
 def p_value(p: float | None) -> str:
@@ -68,37 +77,38 @@ def _number(value: float | None, form: str) -> str:
     return NONE if value is None else form.format(value)
 
 
-def _line(board: Board, standing: Standing, places: list[str]) -> tuple[str, ...]:
-    """The cells of one policy; where its published figure is from joins ``places``, which become footnotes."""
-    table, rows = board.table, standing.rows
+def _line(board: Board, standing: Standing, places: list[str]) -> dict[str, str]:
+    """The cells of one policy by their heads; where its published figure is from joins ``places``, the footnotes."""
+    table, rows, figure = board.table, standing.rows, board.headline
     published = NONE
     if standing.published is not None:
         value, place = standing.published
         if place not in places:
             places.append(place)
-        published = f'{value:.2f} [{places.index(place) + 1}]'
-    start = (standing.policy, str(board.epochs))
-    flops = _number(standing.flops, '{:.2f}×')
+        published = f'{value:.{figure.digits}f} [{places.index(place) + 1}]'
+    cells = dict.fromkeys(_HEAD, NONE) | {'policy': standing.policy, 'epochs': str(board.epochs), 'n': '0'}
+    cells |= {'claimed by others': published, 'FLOPs': _number(standing.flops, '{:.2f}×')}
     if not rows:
-        return *start, '0', *['not run'] * 3, NONE, NONE, published, NONE, NONE, flops, NONE, NONE, NONE
+        return cells | dict.fromkeys(_SCORES, 'not run')
     cost = standing.costs[0]
     seconds = _number(cost.seconds, '{:.0f} s') + _number(cost.ratio, ', {:.2f}×').removeprefix(NONE)
     seconds += f' (n {cost.n})' if cost.n != len(rows) else ''
     reference = board.reference
-    return (
-        *start,
-        str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
-        *(spread(numbers(rows, column)) for column in ('top1_last', 'top1_median10', 'top1_best')),
-        'reference' if standing is reference else to_vanilla(rows, reference.rows if reference else ()),
-        p_value(standing.gain_p),
-        published,
-        _number(standing.to_published, '{:+.2f}'),
-        seconds,
-        flops,
-        _number(cost.memory, '{:.0f} MB'),
-        distinct(rows, 'hardware'),
-        distinct(rows, 'commit', 11),
-    )
+    gained = 'reference' if standing is reference else to_vanilla(rows, reference.rows if reference else (), figure)
+    return cells | {
+        'n': str(len(rows)) + (f' of {len(table.seeds)}' if len(rows) < len(table.seeds) else ''),
+        **{head: spread(numbers(rows, figure.column(which)), figure.digits) for head, which in _SCORES.items()},
+        'RMSE': spread(numbers(rows, 'rmse_last'), figure.digits),
+        'MAPE': spread(numbers(rows, 'mape_last')),
+        'to vanilla': gained,
+        'p': p_value(standing.gain_p),
+        'to claim': _number(standing.to_published, f'{{:+.{figure.digits}f}}'),
+        'time': seconds,
+        'energy': _number(cost.energy, '{:.4g} Wh') + _number(cost.energy_ratio, ', {:.2f}×').removeprefix(NONE),
+        'memory': _number(cost.memory, '{:.0f} MB'),
+        'hardware': distinct(rows, 'hardware'),
+        'commit': distinct(rows, 'commit', 11),
+    }
 
 
 def notes(board: Board) -> list[str]:
@@ -130,22 +140,27 @@ def _what_n_allows(counts: Sequence[int]) -> str:
 def board_report(found: Sequence[Board]) -> str:
     """Markdown of one table: a line for each policy and number of epochs, by the gain to vanilla.
 
-    Top-1 in percent as mean ± sample standard deviation over the seeds; the gain is that in the last epoch, paired over
+    Scores as mean ± sample standard deviation over the seeds; the gain is that in the last epoch, paired over
     the seeds.
 
     Args:
         found: the boards of the table.
     """
-    table, trial = found[0].table, found[0].trial
+    table, trial, figure = found[0].table, found[0].trial, found[0].headline
     named = ', '.join(f'`configs/{board.recipe}`' for board in found)
     seeds = ', '.join(map(str, table.seeds))
     text = [f'### {table.name}', '', f'Recipe{"s" if len(found) > 1 else ""} {named}, seeds {seeds}.']
     if trial:
         text[-1] += f' A trial of {found[0].epochs} epochs, not the recipe.'
-    text[-1] += ' Top-1 in percent, mean ± standard deviation over the seeds.'
+    text[-1] += f' {figure.title}, mean ± standard deviation over the seeds.'
+    text[-1] += ' `to vanilla` and `to claim` say how much smaller the error is.' if figure.sign < 0 else ''
     places: list[str] = []
-    text += ['', *(f'| {" | ".join(cells)} |' for cells in (_HEAD, ['---'] * len(_HEAD)))]
-    text += [f'| {" | ".join(_line(board, standing, places))} |' for board in found for standing in board.standings]
+    hidden = set() if any(board.tells_energy for board in found) else {'energy'}
+    hidden |= set() if figure.sign < 0 else {'RMSE', 'MAPE'}
+    heads = [head for head in _HEAD if head not in hidden]
+    text += ['', *(f'| {" | ".join(cells)} |' for cells in (heads, ['---'] * len(heads)))]
+    lines = [_line(board, standing, places) for board in found for standing in board.standings]
+    text += [f'| {" | ".join(line[head] for head in heads)} |' for line in lines]
     said = list(dict.fromkeys(note for board in found for note in notes(board)))
     text += ['', *said] if said else []
     if places:
@@ -203,6 +218,8 @@ def rank_basis(ranking: Ranking) -> str:
 
 def tables_allow(ranking: Ranking) -> str:
     """Which policies differ over the tables, as far as so many tables can tell."""
+    if not ranking.alike:
+        return 'Points and errors cannot be added up: no difference over the tables is tested.'
     if ranking.least_p is None:
         return 'One table says nothing about others.'
     if ranking.least_p >= LEVEL:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from openmixup.benchmark.headline import HEADLINES
 from openmixup.benchmark.results import key_of, same_config
 from openmixup.benchmark.runs import Run
 from openmixup.errors import InputError, did_you_mean
@@ -13,6 +14,8 @@ __all__ = ['compare', 'row_to_reproduce']
 
 _FIGURES = {
     'top1_last': 'top-1 in the last epoch',
+    'mae_last': 'MAE in the last epoch',
+    'rmse_last': 'RMSE in the last epoch',
     'top1_median10': 'median of the last ten',
     'top5_last': 'top-5 in the last epoch',
     'loss_last': 'loss in the last epoch',
@@ -55,7 +58,7 @@ def row_to_reproduce(
 def compare(
     before: Mapping[str, str], now: Mapping[str, str], others: Sequence[Mapping[str, str]]
 ) -> tuple[str, float]:
-    """The two rows side by side, and the difference of top-1 in the last epoch in points.
+    """The two rows side by side, and the difference of top-1 (in points) or MAE in the last epoch.
 
     Args:
         before: the row of the table.
@@ -68,8 +71,10 @@ def compare(
             old, new = float(before[column]), float(now[column])
             same = 'the same' if old == new else f'{new - old:+.4g}'
             lines.append(f'{what}: {old:g} in the table, {new:g} now ({same})')
-    difference = float(now['top1_last']) - float(before['top1_last'])
-    tops = [float(row['top1_last']) for row in others if row['top1_last']]
+    figure = next(known for known in HEADLINES if before[known.column('last')])
+    column = figure.column('last')
+    difference = float(now[column]) - float(before[column])
+    tops = [float(row[column]) for row in others if row[column]]
     if difference and len(tops) > 1:
         lines.append(f'for scale: the standard deviation over {len(tops)} seeds is {statistics.stdev(tops):.2f} points')
     for column in _ENVIRONMENT:

@@ -12,13 +12,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from openmixup.benchmark.headline import HEADLINES, TOP1, measured
 from openmixup.errors import InputError
 
 __all__ = ['COLUMNS', 'SETTINGS_VERSION', 'append_row', 'key_of', 'read_rows', 'row_of', 'same_config']
 
 COLUMNS = (
     'table', 'policy', 'seed', 'epochs', 'top1_last', 'top1_median10', 'top1_best', 'top5_last', 'loss_last',
-    'ece_last', 'seconds', 'images_per_second', 'parameters', 'peak_memory_mb', 'config_hash', 'commit', 'hardware',
+    'ece_last', 'mae_last', 'mae_median10', 'mae_best', 'rmse_last', 'mape_last', 'seconds', 'energy_wh',
+    'images_per_second', 'parameters', 'peak_memory_mb', 'config_hash', 'commit', 'hardware',
     'versions', 'settings_version', 'date',
 )  # fmt: skip
 SETTINGS_VERSION = 2  # how config_hash is computed: hashes of different versions cannot be compared
@@ -43,18 +45,19 @@ def row_of(summary: Mapping[str, Any], table: str, policy: str, seed: int, epoch
     """The row that a run's summary.json becomes; what the summary lacks stays empty.
 
     Raises:
-        KeyError: the summary has no ``last.top1``.
+        KeyError: the summary has neither ``last.top1`` nor ``last.mae``.
     """
-    last, best = summary['last'], summary.get('best') or {}
+    last, best, median = summary['last'], summary.get('best') or {}, summary.get('median_last10') or {}
+    if measured(last) is None:
+        raise KeyError(TOP1.name)
     values = {
         'table': table,
         'policy': policy,
         'seed': seed,
         'epochs': epochs,
-        'top1_last': last['top1'],
-        'top1_median10': (summary.get('median_last10') or {}).get('top1'),
-        'top1_best': best.get('top1'),
-        **{f'{name}_last': last.get(name) for name in ('top5', 'loss', 'ece')},
+        **{f'{figure.name}_median10': median.get(figure.name) for figure in HEADLINES},
+        **{f'{figure.name}_best': best.get(figure.name) for figure in HEADLINES},
+        **{f'{name}_last': last.get(name) for name in ('top1', 'top5', 'loss', 'ece', 'mae', 'rmse', 'mape')},
         'settings_version': SETTINGS_VERSION,
         'date': datetime.now(timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ'),
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from openmixup.benchmark.headline import measured
 from openmixup.benchmark.leaves import leaves_of, recipe_numbers
 from openmixup.benchmark.results import key_of, read_rows, same_config
 from openmixup.benchmark.table import Table
@@ -119,7 +120,7 @@ class Run:
             summary = json.loads((self.work_dir / 'summary.json').read_text(encoding='utf-8'))
             same = (int(summary['epochs']), int(summary['seed'])) == (self.epochs, self.seed)
             same = same and summary['config_hash'] == self.config_hash
-            return summary if same and 'top1' in summary['last'] else None
+            return summary if same and measured(summary['last']) is not None else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from openmixup.benchmark.headline import Headline
 from openmixup.benchmark.results import key_of, same_config
 from openmixup.benchmark.runs import planned_runs
 from openmixup.benchmark.significance import Comparison, compare
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError
 
-__all__ = ['REFERENCE', 'Rows', 'current_rows', 'gain', 'numbers', 'read_flops', 'scores_by_seed']
+__all__ = ['REFERENCE', 'Rows', 'current_rows', 'gain', 'gains_by_seed', 'numbers', 'read_flops', 'scores_by_seed']
 
 REFERENCE = 'vanilla'  # the policy that gains are over
 Rows = Sequence[Mapping[str, str]]
@@ -23,16 +24,22 @@ def numbers(rows: Rows, column: str) -> list[float]:
     return [float(row[column]) for row in rows if row[column]]
 
 
-def scores_by_seed(rows: Rows) -> dict[int, float]:
-    """Top-1 of the last epoch of each seed."""
-    return {int(row['seed']): float(row['top1_last']) for row in rows if row['top1_last']}
+def scores_by_seed(rows: Rows, headline: Headline) -> dict[int, float]:
+    """The headline figure of the last epoch of each seed."""
+    column = headline.column('last')
+    return {int(row['seed']): float(row[column]) for row in rows if row[column]}
 
 
-def gain(rows: Rows, reference: Rows) -> Comparison | None:
-    """Differences of the last epoch over the seeds that both have; None if there is none."""
-    own, base = scores_by_seed(rows), scores_by_seed(reference)
-    shared = sorted(own.keys() & base.keys())
-    return compare([own[seed] - base[seed] for seed in shared]) if shared else None
+def gains_by_seed(rows: Rows, reference: Rows, headline: Headline) -> dict[int, float]:
+    """How much better the last epoch is, by the seeds that both have; of an error, how much smaller."""
+    own, base = scores_by_seed(rows, headline), scores_by_seed(reference, headline)
+    return {seed: headline.sign * (own[seed] - base[seed]) for seed in sorted(own.keys() & base.keys())}
+
+
+def gain(rows: Rows, reference: Rows, headline: Headline) -> Comparison | None:
+    """The gains over the seeds that both have; None if there is none."""
+    found = gains_by_seed(rows, reference, headline)
+    return compare(list(found.values())) if found else None
 
 
 def current_rows(

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from openmixup.benchmark.headline import TOP1, Headline
 from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.results import SETTINGS_VERSION, key_of
 from openmixup.benchmark.scores import REFERENCE, Rows, current_rows, gain, numbers, scores_by_seed
 from openmixup.benchmark.significance import LEVEL, Comparison, groups, holm
-from openmixup.benchmark.table import SCORES, Table
+from openmixup.benchmark.table import Table
 
 __all__ = ['Board', 'Cost', 'Standing', 'board_of', 'boards']
 
@@ -28,6 +29,8 @@ class Cost(NamedTuple):
         seconds: of training; None if no row tells.
         ratio: of the seconds to those of vanilla on the same hardware; None without such runs.
         memory: peak in MB; None if no row tells.
+        energy: watt hours of its GPUs; None if no row tells.
+        energy_ratio: of the energy to that of vanilla on the same hardware; None where one of them is not known.
     """
 
     hardware: str
@@ -35,6 +38,8 @@ class Cost(NamedTuple):
     seconds: float | None
     ratio: float | None
     memory: float | None
+    energy: float | None = None
+    energy_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Standing:
     Attributes:
         policy: its name there.
         rows: its results, one for each seed.
-        gain: paired difference to vanilla in the last epoch; None for vanilla itself and where no seed is shared.
+        gain: paired difference to vanilla in the last epoch, above 0 if better; None for vanilla itself and where no
+            seed is shared.
         gain_p: p of the gain, corrected for all policies of the table; None where a test says nothing.
-        published: top-1 that others claim, and where; None if there is none.
-        to_published: our mean, of the kind of score that is published, minus theirs.
+        published: score that others claim, and where; None if there is none.
+        to_published: how much better our mean is, of the kind of score that is published.
         flops: operations of a step with the policy's defaults as a multiple of those of vanilla; None if not counted.
         costs: by hardware, that with most runs first.
+        headline: the figure that it is judged by.
     """
 
     policy: str
@@ -60,12 +67,17 @@ class Standing:
     to_published: float | None = None
     flops: float | None = None
     costs: tuple[Cost, ...] = ()
+    headline: Headline = TOP1
 
     @property
     def mean(self) -> float | None:
-        """Mean top-1 of the last epoch; None if it was not run."""
-        values = numbers(self.rows, 'top1_last')
-        return statistics.fmean(values) if values else None
+        """Mean headline figure of the last epoch; None if it was not run."""
+        return _mean(self.rows, self.headline.column('last'))
+
+    @property
+    def merit(self) -> float:
+        """The mean, turned so that more is better."""
+        return self.headline.sign * (self.mean or 0.0)
 
     @property
     def verdict(self) -> str:
@@ -93,6 +105,7 @@ class Board:
         others: rows of another config, which are left out.
         warnings: what makes seeds hard to compare.
         trial: the length is not that of the recipe.
+        headline: the figure that the policies are judged by.
     """
 
     table: Table
@@ -102,6 +115,7 @@ class Board:
     others: int = 0
     warnings: tuple[str, ...] = field(default=())
     trial: bool = False
+    headline: Headline = TOP1
 
     @property
     def name(self) -> str:
@@ -113,11 +127,16 @@ class Board:
         """Vanilla, if the table has it and it was run."""
         return next((standing for standing in self.standings if standing.policy == REFERENCE and standing.rows), None)
 
+    @property
+    def tells_energy(self) -> bool:
+        """Whether any row has the energy of its run."""
+        return any(row['energy_wh'] for standing in self.standings for row in standing.rows)
+
     @cached_property
     def tested(self) -> tuple[Standing, ...]:
         """The policies of two seeds or more by their mean, which are compared with each other."""
-        enough = [standing for standing in self.standings if len(scores_by_seed(standing.rows)) > 1]
-        return tuple(sorted(enough, key=lambda standing: -(standing.mean or 0.0)))
+        enough = [standing for standing in self.standings if len(scores_by_seed(standing.rows, self.headline)) > 1]
+        return tuple(sorted(enough, key=lambda standing: -standing.merit))
 
     @cached_property
     def pairs_apart(self) -> frozenset[tuple[str, str]]:
@@ -125,7 +144,7 @@ class Board:
         pairs = [
             (one.policy, other.policy, p)
             for one, other in itertools.combinations(self.tested, 2)
-            if (p := _pair_p(one.rows, other.rows)) is not None
+            if (p := _pair_p(one.rows, other.rows, self.headline)) is not None
         ]
         corrected = holm([p for *_, p in pairs])
         return frozenset((one, other) for (one, other, _), p in zip(pairs, corrected, strict=True) if p < LEVEL)
@@ -137,8 +156,8 @@ class Board:
         return groups(len(names), lambda one, other: (names[one], names[other]) in self.pairs_apart)
 
 
-def _pair_p(rows: Rows, others: Rows) -> float | None:
-    found = gain(rows, others)
+def _pair_p(rows: Rows, others: Rows, headline: Headline) -> float | None:
+    found = gain(rows, others, headline)
     return found.t_p if found else None
 
 
@@ -166,8 +185,9 @@ def boards(
     current, others = current_rows(table, rows, configs, epochs)
     found = []
     for recipe in recipes:
-        length = recipe_numbers(root / recipe)['epochs'] if epochs is None else epochs
-        found.append(board_of(table, current, recipe, length, flops, trial=epochs is not None))
+        told = recipe_numbers(root / recipe)
+        length = told['epochs'] if epochs is None else epochs
+        found.append(board_of(table, current, recipe, length, flops, epochs is not None, told['headline']))
     return [replace(found[0], others=others), *found[1:]]  # said once
 
 
@@ -178,6 +198,7 @@ def board_of(
     epochs: int,
     flops: Mapping[str, float] | None = None,
     trial: bool = False,
+    headline: Headline = TOP1,
 ) -> Board:
     """The standings of a table at one length of training.
 
@@ -188,12 +209,14 @@ def board_of(
         epochs: length of training.
         flops: FLOP ratio by the type of a policy.
         trial: the length is not that of the recipe: then no figure of others is compared.
+        headline: the figure that the recipe evaluates.
     """
     own = {policy: _of(rows, policy, epochs) for policy in table.policies}
     claims = {} if trial else {policy: table.published_for(policy, epochs) for policy in own}
-    standings = [_standing(table, policy, own, claims.get(policy), flops or {}) for policy in own]
+    standings = [_standing(table, policy, own, claims.get(policy), flops or {}, headline) for policy in own]
     warnings = tuple(text for policy, mine in own.items() if (text := _mixed_configs(policy, epochs, mine)))
-    return Board(table, epochs, recipe, tuple(sorted(_corrected(standings), key=_order)), 0, warnings, trial)
+    ordered = tuple(sorted(_corrected(standings), key=_order))
+    return Board(table, epochs, recipe, ordered, 0, warnings, trial, headline)
 
 
 def _of(rows: Rows, policy: str, epochs: int) -> tuple[Mapping[str, str], ...]:
@@ -206,17 +229,19 @@ def _standing(
     own: Mapping[str, tuple[Mapping[str, str], ...]],
     published: tuple[float, str] | None,
     flops: Mapping[str, float],
+    headline: Headline,
 ) -> Standing:
     rows, reference = own[policy], own.get(REFERENCE, ())
-    measured = numbers(rows, SCORES[table.published_score])
+    measured = numbers(rows, headline.column(table.published_score))
     return Standing(
         policy,
         rows,
-        gain=None if policy == REFERENCE else gain(rows, reference),
+        gain=None if policy == REFERENCE else gain(rows, reference, headline),
         published=published,
-        to_published=statistics.fmean(measured) - published[0] if published and measured else None,
+        to_published=headline.sign * (statistics.fmean(measured) - published[0]) if published and measured else None,
         flops=flops.get(table.policies[policy]['type']),
         costs=_costs(rows, reference),
+        headline=headline,
     )
 
 
@@ -225,13 +250,18 @@ def _costs(rows: Rows, reference: Rows) -> tuple[Cost, ...]:
     found = []
     for hardware in dict.fromkeys(row['hardware'] for row in rows):
         mine, base = ([row for row in some if row['hardware'] == hardware] for some in (rows, reference))
-        seconds, memory, vanilla = (
-            statistics.fmean(values) if values else None
-            for values in (numbers(mine, 'seconds'), numbers(mine, 'peak_memory_mb'), numbers(base, 'seconds'))
-        )
-        ratio = seconds / vanilla if hardware and seconds is not None and vanilla else None
-        found.append(Cost(hardware, len(mine), seconds, ratio, memory))
+        seconds, energy = _mean(mine, 'seconds'), _mean(mine, 'energy_wh')
+        ratios = [
+            own / vanilla if hardware and own is not None and vanilla else None
+            for own, vanilla in ((seconds, _mean(base, 'seconds')), (energy, _mean(base, 'energy_wh')))
+        ]
+        found.append(Cost(hardware, len(mine), seconds, ratios[0], _mean(mine, 'peak_memory_mb'), energy, ratios[1]))
     return tuple(sorted(found, key=lambda cost: -cost.n))
+
+
+def _mean(rows: Rows, column: str) -> float | None:
+    values = numbers(rows, column)
+    return statistics.fmean(values) if values else None
 
 
 def _corrected(standings: Sequence[Standing]) -> list[Standing]:
@@ -246,7 +276,7 @@ def _order(standing: Standing) -> tuple[int, float]:
     """By the gain, vanilla at 0; then what has none by its mean; then what was not run."""
     if standing.gain is not None or (standing.policy == REFERENCE and standing.rows):
         return 0, -(standing.gain.mean if standing.gain else 0.0)
-    return (1, -standing.mean) if standing.mean is not None else (2, 0.0)
+    return (1, -standing.merit) if standing.mean is not None else (2, 0.0)
 
 
 def _mixed_configs(policy: str, epochs: int, rows: Rows) -> str:

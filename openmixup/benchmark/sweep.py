@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from openmixup.benchmark.headline import told
 from openmixup.benchmark.outcome import keep_failure, keep_row, lock_log, trained_elsewhere
 from openmixup.benchmark.runs import Run
 from openmixup.benchmark.screen import Lines, Screen
@@ -100,6 +101,9 @@ class Sweep:
         self.results, self.jobs, self.trainer = Path(results), max(1, jobs), list(trainer)
         self.screen, self.patience, self.data = screen or Lines(), patience, data
         self._gpus, self._started = _devices(gpus), 0
+        # runs that meet on a GPU share its counter of energy; decided once, so that a run is whole over its attempts
+        at_once = min(self.jobs, self.total) * max((run.processes for run in runs), default=1)
+        self._shared = self.jobs > 1 and self.total > 1 and at_once > len(self._gpus)
         for run in runs:
             if gpus is not None and run.processes > gpus:
                 raise InputError(
@@ -137,6 +141,8 @@ class Sweep:
 
     def _start(self, run: Run) -> None:
         """Collect a finished run, or start it with its output in its log."""
+        from openmixup.engine.energy import SHARED_GPUS
+
         run.work_dir.mkdir(parents=True, exist_ok=True)
         log = lock_log(run)
         if log is None:
@@ -155,6 +161,7 @@ class Sweep:
         log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
         environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
+        environment |= {SHARED_GPUS: '1'} if self._shared else {}
         try:  # a session of its own: Ctrl-C reaches the children through _stop alone, once
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -197,7 +204,7 @@ class Sweep:
     def _collect(self, run: Run, how: str) -> None:
         summary = keep_row(run, self.results)
         self._done += 1
-        self._report(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, {how}')
+        self._report(f'{run.name}: {told(summary)} in the last epoch, {how}')
 
     def _fail(self, run: Run, reason: str, offset: int) -> None:
         keep_failure(run, reason, offset)

@@ -14,7 +14,7 @@ from openmixup.errors import InputError, did_you_mean
 __all__ = ['SCORES', 'Table', 'find_tables', 'load_table']
 
 _KEYS = ('recipe', 'policies', 'seeds', 'published', 'published_score', 'vary', 'notes')
-SCORES = {'last': 'top1_last', 'median10': 'top1_median10', 'best': 'top1_best'}  # and their columns in the results
+SCORES = ('last', 'median10', 'best', 'rmse', 'mape')  # what claims may be of; the last two of regressions
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Table:
         recipe: path of the recipe below configs/, with ``{epochs}`` in it if the epochs vary.
         policies: arguments of each policy by the name that leaves and results give it.
         seeds: seeds of the runs of each policy.
-        published: policy -> (top-1 in percent, where it is published), or policy -> {epochs: (top-1, where)}.
+        published: policy -> (top-1 in percent or error, where it is published), or policy -> {epochs: (score, where)}.
         vary: ``dict(epochs=(200, 400))``, or empty.
         published_score: which score of ours the published figures are compared with: ``'last'`` epoch, ``'median10'``
-            of the last ten, or ``'best'``, chosen on the test set as they were.
+            of the last ten, or ``'best'``, chosen on the test set as they were; of a regression also ``'rmse'`` or
+            ``'mape'`` in the last epoch.
         notes: policy -> one sentence about its row, such as why it is behind vanilla.
     """
 
@@ -55,7 +56,7 @@ class Table:
         return tuple(self.recipe.format(epochs=epochs) for epochs in self.vary['epochs'])
 
     def published_for(self, policy: str, epochs: int) -> tuple[float, str] | None:
-        """The published top-1 and its place, or None."""
+        """The published score and its place, or None."""
         known = self.published.get(policy)
         return known.get(epochs) if isinstance(known, Mapping) else known
 
@@ -70,7 +71,7 @@ def _check(table: Table) -> Table:
         raise InputError(f'{table.path}: vary={dict(table.vary)!r} can hold epochs only.')
     if table.vary and not table.vary['epochs']:
         raise InputError(f'{table.path}: vary has no epochs: give some, or leave it out.')
-    if table.published_score not in tuple(SCORES):
+    if table.published_score not in SCORES:
         hint = did_you_mean(str(table.published_score), SCORES)
         raise InputError(
             f'{table.path}: published_score={table.published_score!r}{hint} (it is one of {", ".join(SCORES)}).'

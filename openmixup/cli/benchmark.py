@@ -68,7 +68,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         command.add_argument('--results', metavar='DIR', help='folder of the results (default: results/ by the table)')
     again.add_argument('row', metavar='ROW', help='a policy of the table, or a row of it (cutmix-100e-seed0)')
     again.add_argument(
-        '--tolerance', type=float, metavar='POINTS', help='exit with 1 if top-1 in the last epoch differs by more'
+        '--tolerance',
+        type=float,
+        metavar='POINTS',
+        help='exit with 1 if top-1 (of a regression the MAE) in the last epoch differs by more',
     )
     return parser.parse_args(argv)
 
@@ -171,17 +174,10 @@ def _sweep(runs: Sequence[Any], results: Any, args: argparse.Namespace, trainer:
 
 
 def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[str]) -> int:
-    from openmixup.benchmark.leaves import recipe_numbers
     from openmixup.benchmark.outcome import trained_elsewhere
-    from openmixup.benchmark.runs import missing_runs, planned_runs
+    from openmixup.benchmark.runs import missing_runs
     from openmixup.benchmark.slurm import queued_runs, submit
-    from openmixup.errors import InputError
 
-    if recipe_numbers(f'{args.configs}/{table.recipes[0]}')['target'] == 'regression':
-        raise InputError(
-            f'{table.name} is a regression, and rows of tables hold top-1: train its configs, such as '
-            f'{planned_runs(table, **_choice(args))[0].config}, with tools/train.py.'
-        )
     runs = missing_runs(table, results, **_choice(args))
     print(f'{table.name}: {len(runs)} runs are missing in {results}.', flush=True)
     queued = queued_runs(_base(args, table)) if runs else set()
@@ -226,6 +222,7 @@ def _status(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequen
 
 
 def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
+    from openmixup.benchmark.headline import told
     from openmixup.benchmark.outcome import keep_failure, keep_row
     from openmixup.benchmark.runs import missing_runs
 
@@ -233,7 +230,7 @@ def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Seque
     finished = [run for run in runs if run.summary() is not None]
     for run in finished:
         summary = keep_row(run, results)
-        print(f'{run.name}: top-1 {summary["last"]["top1"]:.2f} in the last epoch, collected', flush=True)
+        print(f'{run.name}: {told(summary)} in the last epoch, collected', flush=True)
     for run in runs if args.exit_code is not None else []:
         if run not in finished:
             keep_failure(run, f'exit code {args.exit_code}, and no summary.json of this run and config')

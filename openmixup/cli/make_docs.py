@@ -25,9 +25,10 @@ commits. The headline figures are the last epoch and the median of the last ten.
 is no honest estimate. `to vanilla` is the difference in the last epoch, paired over the seeds that both have (their
 number where it is not n), and sorts the policies; `p` is that of the paired t-test, corrected by Holm for the
 policies of the table. `claimed by others` quotes a published figure, with its place, that was not measured here; `to
-claim` is ours minus it. `time` is relative to vanilla on the same hardware, if vanilla ran there; machines were
-shared, so small differences mean nothing. `FLOPs` were counted for a step of ResNet-18, or DeiT-tiny where attention
-is read, with the defaults of the policy.
+claim` is ours minus it. Where an error is measured, less is better, and both say how much smaller it is. `time` is
+relative to vanilla on the same hardware, if vanilla ran there; machines were shared, so small differences mean
+nothing. `energy`, where a row has it, is what the GPUs of a run drew in training, relative to vanilla like the time.
+`FLOPs` were counted for a step of ResNet-18, or DeiT-tiny where attention is read, with the defaults of the policy.
 
 `python tools/benchmark.py run TABLE` trains the rows that a table lacks and adds them; `make docs` then writes this
 page anew. `python tools/benchmark.py report TABLE [TABLE ...] --html FILE` makes a page with sortable tables and

@@ -109,7 +109,9 @@ def report(runner: Any) -> None:
         name = 'top-1' if 'top1' in summary['last'] else 'MAE'
         print(f'{name} ' + ', '.join(filter(None, scores)))
     if summary:
-        print(f'{summary["seconds"]:.0f} s, {summary["parameters"] / 1e6:.2f} M parameters, {summary["hardware"]}')
+        energy = '' if summary['energy_wh'] is None else f'{summary["energy_wh"]:.4g} Wh of its GPUs, '
+        size = f'{summary["parameters"] / 1e6:.2f} M parameters'
+        print(f'{summary["seconds"]:.0f} s, {energy}{size}, {summary["hardware"]}')
     places = {
         'log': next(iter(log_dir.glob('*.log')), None),
         'checkpoint': getattr(runner, 'last_saved', None),

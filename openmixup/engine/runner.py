@@ -95,8 +95,8 @@ class Runner(MMEngineRunner):
 
     def register_default_hooks(self, hooks: dict[str, Any] | None = None) -> None:
         """The schedulers' hook and those of the config, none of mmengine's that read the device in each step."""
-        own = {'param_scheduler': {'type': 'ParamSchedulerHook'}, 'non_finite': {'type': 'NonFiniteHook'}}
-        for hook in {**own, **(hooks or {})}.values():
+        own = {'param_scheduler': 'ParamSchedulerHook', 'non_finite': 'NonFiniteHook', 'energy': 'EnergyHook'}
+        for hook in {**{name: {'type': kind} for name, kind in own.items()}, **(hooks or {})}.values():
             if hook is not None:
                 self.register_hook(hook)
         if getattr(learner_of(self), 'teacher', None) is not None:

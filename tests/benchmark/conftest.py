@@ -38,7 +38,8 @@ policy = 'mixup' if '_mixup_' in config else 'vanilla'
 base = pathlib.Path(os.environ['TOY'])
 with open(base / 'calls.txt', 'a') as f:
     f.write(json.dumps([policy, seed, '--resume' in args, os.environ['OMP_NUM_THREADS'], args,
-                        os.environ.get('CUDA_VISIBLE_DEVICES')]) + chr(10))
+                        os.environ.get('CUDA_VISIBLE_DEVICES'),
+                        os.environ.get('OPENMIXUP_SHARED_GPUS')]) + chr(10))
 fault = (base / 'fault.txt').read_text() if (base / 'fault.txt').exists() else ''
 if fault == f'{policy}{seed}':
     print('boom'); sys.exit(3)
@@ -53,7 +54,7 @@ epochs = next((int(a.split('=')[1]) for a in args if a.startswith('train_cfg.max
 hashes = json.loads((base / 'hashes.json').read_text())
 top1 = (90.0 if policy == 'mixup' else 88.0) + seed
 json.dump({'epochs': epochs, 'seed': seed, 'commit': 'abcdef0123456789', 'config_hash': hashes[f'{policy}-{epochs}'],
-           'seconds': 10 + seed,
+           'seconds': 10 + seed, 'energy_wh': 1.5 + seed,
            'last': {'top1': top1, 'top5': 99.0, 'loss': 0.5, 'ece': 1.0}, 'best': {'epoch': 15, 'top1': top1 + 1},
            'median_last10': {'top1': top1 - 1}, 'hardware': 'CPU, 2 cores', 'versions': {'torch': '2'}},
           open(work / 'summary.json', 'w'))

@@ -284,6 +284,23 @@ def test_data_and_gpus_reach_the_trainer(toy, monkeypatch):
         toy.main('run', 'toy', '--gpus', '3')
 
 
+@pytest.mark.parametrize(
+    ('options', 'shared'),
+    [
+        (['--jobs', '1'], None), (['--jobs', '4'], '1'), (['--jobs', '4', '--gpus', '4'], None),
+        (['--jobs', '4', '--gpus', '3'], '1'), (['--jobs', '4', '--gpus', '1', '--seeds', '0'], '1'),
+        (['--jobs', '4', '--gpus', '1', '--seeds', '0', '--policies', 'mixup'], None),
+    ],
+)  # fmt: skip
+def test_runs_that_may_meet_on_a_gpu_are_told(toy, monkeypatch, options, shared):
+    """4 runs, or 2 with one seed, or 1: on fewer GPUs than go on at once, or on any without a choice."""
+    for name in ('CUDA_VISIBLE_DEVICES', 'OPENMIXUP_SHARED_GPUS'):
+        monkeypatch.delenv(name, raising=False)
+    assert toy.main('run', 'toy', *options) == 0
+    assert {call[6] for call in toy.calls()} == {shared}
+    assert {row['energy_wh'] for row in read_rows(toy.results)} <= {'1.5', '2.5'}
+
+
 def test_a_recipe_for_several_processes_is_run_by_as_many(toy, monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     recipes = toy.path / 'configs/toy'

@@ -64,7 +64,7 @@ def test_other_columns_are_refused(tmp_path):
 
 
 def test_a_file_of_an_earlier_version_is_read_and_extended(toy):
-    old = [name for name in COLUMNS if name != 'settings_version']
+    old = [name for name in COLUMNS if name not in ('settings_version', 'energy_wh')]
     row = result_row('mixup', 0, 85.0) | {'config_hash': 'computed otherwise', 'hardware': 'CPU'}
     toy.results.parent.mkdir(parents=True)
     toy.results.write_text(f'{",".join(old)}\n{",".join(row[name] for name in old)}\n')
@@ -76,6 +76,7 @@ def test_a_file_of_an_earlier_version_is_read_and_extended(toy):
     first, second = read_rows(toy.results)
     assert first == read
     assert (second['seed'], second['settings_version']) == ('1', '2')
+    assert (first['energy_wh'], second['energy_wh']) == ('', '2.5')
     assert toy.results.read_text().splitlines()[0] == ','.join(COLUMNS)
     assert list(toy.results.parent.iterdir()) == [toy.results], 'nothing temporary stays'
 

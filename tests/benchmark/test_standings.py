@@ -7,6 +7,7 @@ import pytest
 
 from openmixup.benchmark import Table, row_of
 from openmixup.benchmark.page_data import band, board_data, pareto_front, ranking_data
+from openmixup.benchmark.page_table import leaderboard
 from openmixup.benchmark.ranking import rank_over
 from openmixup.benchmark.report import board_report, ranking_markdown
 from openmixup.benchmark.scores import read_flops
@@ -16,13 +17,14 @@ from openmixup.errors import InputError
 POLICIES = {name.lower(): {'type': name} for name in ('Vanilla', 'Mixup', 'CutMix', 'FMix', 'GridMix')}
 
 
-def rows(policy, scores, seconds=None, hardware='CPU', memory=None):
+def rows(policy, scores, seconds=None, hardware='CPU', memory=None, energy=None):
     """Rows of 20 epochs by seed."""
     return [
         row_of(
             {
                 'last': {'top1': top1}, 'best': {'top1': top1 + 1}, 'median_last10': {'top1': top1 - 0.5},
                 'hardware': hardware, 'seconds': seconds, 'peak_memory_mb': memory, 'commit': 'abcdef0123',
+                'energy_wh': energy,
             },
             'toy', policy, seed, 20,
         )
@@ -104,8 +106,8 @@ def test_seconds_are_compared_on_the_same_hardware_only():
         rows('cutmix', {0: 80.0}, seconds=2, hardware='GPU'),
     )
     first, second = of(found, 'mixup').costs
-    assert tuple(first) == ('CPU', 2, 15.0, 1.5, 100.0)
-    assert tuple(second) == ('GPU', 1, 4.0, None, None)
+    assert tuple(first) == ('CPU', 2, 15.0, 1.5, 100.0, None, None)
+    assert tuple(second) == ('GPU', 1, 4.0, None, None, None, None)
     text = board_report([found])
     assert cells(text, 'mixup')['time'] == '15 s, 1.50× (n 2)'
     assert cells(text, 'mixup')['FLOPs'] == '1.50×'
@@ -113,6 +115,24 @@ def test_seconds_are_compared_on_the_same_hardware_only():
     assert cells(text, 'mixup')['hardware'] == 'CPU, GPU'
     assert cells(text, 'cutmix')['time'] == '2 s'
     assert cells(text, 'cutmix')['FLOPs'] == '–'
+
+
+def test_energy_is_compared_on_the_same_hardware_and_shown_where_a_row_has_it():
+    found = board(
+        rows('vanilla', {0: 80.0, 1: 81.0}, energy=20),
+        rows('mixup', {0: 80.0}, energy=25) + rows('mixup', {1: 80.0}, energy=35),
+        rows('cutmix', {0: 80.0}, energy=7, hardware='GPU'),
+        rows('fmix', {0: 80.0}),
+    )
+    text = board_report([found])
+    assert [cells(text, name)['energy'] for name in ('vanilla', 'mixup', 'cutmix', 'fmix', 'gridmix')] == [
+        '20 Wh, 1.00×', '30 Wh, 1.50×', '7 Wh', '–', '–'
+    ]  # fmt: skip
+    assert 'energy' not in cells(board_report([board(VANILLA)]), 'vanilla')
+    html = leaderboard(found, ['CPU', 'GPU'])
+    assert 'data-value="30.0">30.0</td>' in html
+    assert 'data-value="1.5">1.50</td>' in html
+    assert 'Wh' not in leaderboard(board(VANILLA), ['CPU'])
 
 
 def test_unknown_hardware_is_not_the_same_hardware():

@@ -10,7 +10,6 @@ import time
 import pytest
 
 from openmixup.benchmark import Sweep, append_row, read_rows, row_of, slurm
-from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.outcome import keep_failure, trained_elsewhere
 from openmixup.benchmark.reproduce import compare
 from openmixup.benchmark.screen import Bars
@@ -186,17 +185,6 @@ def test_a_plan_is_words_of_a_shell(toy, monkeypatch):
     monkeypatch.setattr(slurm.subprocess, 'run', missing)
     with pytest.raises(InputError, match=r'slurm\.jsonl says that job arrays were submitted, .* remove that file'):
         slurm.queued_runs(toy.work)
-
-
-def test_a_regression_is_told_to_use_the_trainer(toy):
-    recipe = toy.path / 'configs/toy/resnet8_1xb4-20e_digits.py'
-    recipe.write_text(recipe.read_text() + "model = dict(target='regression')\n")
-    recipe_numbers.cache_clear()
-    try:
-        with pytest.raises(InputError, match='toy is a regression, .* train its configs, such as .*tools/train.py'):
-            toy.main('run', 'toy')
-    finally:
-        recipe_numbers.cache_clear()
 
 
 def test_a_failure_keeps_the_end_of_a_long_log(toy):

@@ -181,3 +181,15 @@ def test_networks_are_those_of_the_papers():
         small = name.startswith(('cifar10', 'tiny_imagenet/')) and '-224_' not in name
         if found['type'] == 'TimmBackbone' and not name.startswith(OURS):
             assert found.get('stem', 'default') == ('cifar' if small else 'default'), name
+
+
+def test_the_small_regression_learns_a_twentieth_and_evaluates_the_last_ten_epochs():
+    c = Config.fromfile(CONFIGS / 'rcfmnist/resnet8_1xb64-share5-30e_rcfmnist.py')
+    assert c.train_dataloader.dataset == {
+        'type': 'Subset', 'fraction': 0.05, 'seed': 0, 'dataset': {'type': 'RCFMNIST', 'root': 'data', 'split': 'train'},
+    }  # fmt: skip
+    assert c.val_dataloader.dataset.type == 'RCFMNIST'
+    assert c.val_dataloader.dataset.split == 'test'
+    assert (c.train_cfg.type, c.train_cfg.max_epochs, c.train_cfg.val_begin) == ('EpochLoop', 30, 21)
+    assert [s.T_max for s in c.param_scheduler] == [30]
+    assert (c.model.target, c.default_hooks.checkpoint.save_best) == ('regression', 'mae')

@@ -1,5 +1,5 @@
 // Training curves of chosen policies: mean over the seeds and the band between lowest and highest.
-const SERIES = { top1: 'top-1 on the test set, %', loss: 'training loss', agreement: 'agreement with the mixed labels' };
+const SERIES = { top1: 'top-1 on the test set, %', mae: 'mean absolute error on the test set', loss: 'training loss', agreement: 'agreement with the mixed labels' };
 
 function drawCurves(canvas, board) {
   const policies = board.standings.map((standing) => standing.policy).filter((policy) => board.curves[policy]);

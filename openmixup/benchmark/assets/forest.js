@@ -4,7 +4,7 @@ function drawForest(canvas, board) {
   const rowHeight = 20, top = 30;
   const left = 12 + 7.2 * Math.max(...shown.map((standing) => standing.policy.length));
   const right = 96 + 8 * board.groups.length;
-  const place = surface(canvas, top + rowHeight * shown.length + 34, 'Gains over vanilla in points');
+  const place = surface(canvas, top + rowHeight * shown.length + 34, `Gains over vanilla in ${board.headline.step}`);
   const { svg, width } = place;
   const ends = shown.flatMap((standing) => [standing.gain, ...standing.gains]);
   const [low, high] = padded([...ends, 0], 0.05);
@@ -12,23 +12,23 @@ function drawForest(canvas, board) {
   const toX = scale([low, high], [left, width - right]);
   const cut = (value) => Math.max(left, Math.min(width - right, toX(value)));
   const steps = ticks(low, high, width < 500 ? 4 : 8);
-  const digits = steps.every(Number.isInteger) ? 0 : 1;
+  const digits = steps.every(Number.isInteger) ? 0 : board.headline.digits - 1;
   for (const value of steps) {
     svgElement('line', { class: value === 0 ? 'zero' : 'grid', x1: toX(value), x2: toX(value), y1: top - 6, y2: floor }, svg);
     svgElement('text', { x: toX(value), y: floor + 17, 'text-anchor': 'middle' }, svg, signed(value, digits));
   }
-  svgElement('text', { x: left, y: 12 }, svg, 'gain in points');
+  svgElement('text', { x: left, y: 12 }, svg, `gain in ${board.headline.step}`);
   svgElement('text', { x: width - right + 12, y: 12 }, svg, 'gain');
   const rowOf = new Map();
   shown.forEach((standing, k) => {
     const y = top + rowHeight * (k + 0.5);
     rowOf.set(standing.policy, y);
-    drawGain(svg, standing, y, { left, toX, cut, end: width - right + 12 });
+    drawGain(svg, standing, y, board.headline, { left, toX, cut, end: width - right + 12 });
   });
   drawGroups(svg, board, rowOf, width);
 }
 
-function drawGain(svg, standing, y, { left, toX, cut, end }) {
+function drawGain(svg, standing, y, { step, digits }, { left, toX, cut, end }) {
   const reference = standing.policy === 'vanilla';
   const colour = { better: 'var(--good)', worse: 'var(--bad)' }[standing.verdict] || 'var(--soft)';
   svgElement('text', { class: reference ? 'strong' : 'name', x: left - 10, y: y + 4, 'text-anchor': 'end' }, svg, standing.policy);
@@ -53,10 +53,10 @@ function drawGain(svg, standing, y, { left, toX, cut, end }) {
     cx: toX(standing.gain), cy: y, r: 4.5,
     style: `fill:${hollow ? 'var(--card)' : reference ? 'var(--ink)' : colour};stroke:${reference ? 'var(--ink)' : colour};stroke-width:1.6`,
   }, group);
-  svgElement('text', { x: end, y: y + 4 }, svg, reference ? 'reference' : signed(standing.gain));
-  explain(group, reference ? 'vanilla, the reference' : `${standing.policy}: ${signed(standing.gain)} points\n` +
-    `seed${standing.gains.length > 1 ? 's' : ''}: ${standing.gains.map((value) => signed(value)).join(', ')}` +
-    (standing.low === null ? '' : `\n95 % interval ${signed(standing.low)} to ${signed(standing.high)}`) +
+  svgElement('text', { x: end, y: y + 4 }, svg, reference ? 'reference' : signed(standing.gain, digits));
+  explain(group, reference ? 'vanilla, the reference' : `${standing.policy}: ${signed(standing.gain, digits)} ${step}\n` +
+    `seed${standing.gains.length > 1 ? 's' : ''}: ${standing.gains.map((value) => signed(value, digits)).join(', ')}` +
+    (standing.low === null ? '' : `\n95 % interval ${signed(standing.low, digits)} to ${signed(standing.high, digits)}`) +
     (standing.p === null ? '' : `\np ${standing.p < 0.001 ? '< 0.001' : standing.p.toFixed(3)} by the t-test (Holm)`) +
     (standing.flip === null ? '' : `\np ${standing.flip.toPrecision(2)} by exact sign flips, uncorrected`) + `\n${standing.verdict}`);
 }

@@ -1,19 +1,19 @@
 // Over several tables: a radar of means, and mean ranks.
 function drawRadar(canvas) {
-  const { boards, means, ranges } = DATA.ranking;
+  const { boards, means, ranges, headlines } = DATA.ranking;
   const policies = Object.keys(means).sort((one, other) => means[other].filter((v) => v !== null).length - means[one].filter((v) => v !== null).length);
   if (boards.length < 3 || !policies.length) {
     canvas.textContent = boards.length < 3 ? 'A radar needs three tables or more.' : 'No policy has results in two of these tables.';
     return null;
   }
   const first = [...policies.filter((policy) => policy !== 'vanilla').slice(0, 4), 'vanilla'];
-  const draw = () => drawWeb(canvas, boards, means, ranges, places);
+  const draw = () => drawWeb(canvas, boards, means, ranges, headlines, places);
   const places = choice(canvas, 'Policies with results in two tables or more', policies, first, draw);
   draw();
   return draw;
 }
 
-function drawWeb(canvas, boards, means, ranges, places) {
+function drawWeb(canvas, boards, means, ranges, headlines, places) {
   const place = surface(canvas, 400, `Means on ${boards.join(', ')}`);
   const { svg, width } = place;
   const middle = [width / 2, 205], inner = 26, outer = Math.min(132, width / 2 - 70);
@@ -28,18 +28,19 @@ function drawWeb(canvas, boards, means, ranges, places) {
   boards.forEach((name, k) => {
     const [x, y] = at(k, 1), [dx, dy] = direction(k);
     svgElement('line', { class: 'axis', x1: middle[0], y1: middle[1], x2: x, y2: y }, svg);
-    if (!ranges[k]) return;
+    if (!ranges[k].length) return;
+    const { unit, digits } = headlines[k];
     const anchor = Math.abs(dx) < 0.2 ? 'middle' : dx > 0 ? 'start' : 'end';
     const [tx, ty] = [x + dx * 12, y + dy * 12 + (dy < -0.5 ? -14 : dy > 0.5 ? 12 : 0)];
     const short = name.length > 18 && width < 560 ? `${name.slice(0, 16)}…` : name;
     svgElement('text', { class: 'name', x: tx, y: ty, 'text-anchor': anchor }, svg, short);
-    svgElement('text', { x: tx, y: ty + 14, 'text-anchor': anchor }, svg, `${ranges[k][0].toFixed(1)} to ${ranges[k][1].toFixed(1)} %`);
+    svgElement('text', { x: tx, y: ty + 14, 'text-anchor': anchor }, svg, `${ranges[k][0].toFixed(digits - 1)} to ${ranges[k][1].toFixed(digits - 1)}${unit}`);
   });
-  for (const [policy, k] of places) drawPolygon(svg, boards, ranges, policy, means[policy], lineStyle(policy, k), at);
+  for (const [policy, k] of places) drawPolygon(svg, boards, ranges, headlines, policy, means[policy], lineStyle(policy, k), at);
 }
 
-function drawPolygon(svg, boards, ranges, policy, values, style, at) {
-  const point = (k) => at(k, ranges[k][1] > ranges[k][0] ? (values[k] - ranges[k][0]) / (ranges[k][1] - ranges[k][0]) : 1);
+function drawPolygon(svg, boards, ranges, headlines, policy, values, style, at) {
+  const point = (k) => at(k, ranges[k][1] !== ranges[k][0] ? (values[k] - ranges[k][0]) / (ranges[k][1] - ranges[k][0]) : 1);
   const parts = boards.map((_, k) => {
     const next = (k + 1) % boards.length;
     return values[k] === null || values[next] === null ? '' : `M${point(k).join(',')}L${point(next).join(',')}`;
@@ -48,7 +49,7 @@ function drawPolygon(svg, boards, ranges, policy, values, style, at) {
   boards.forEach((name, k) => {
     if (values[k] === null) return;
     const [cx, cy] = point(k);
-    explain(svgElement('circle', { cx, cy, r: 4, style: `fill:${style.stroke}` }, svg), `${policy}\n${name}: ${values[k].toFixed(2)} %`);
+    explain(svgElement('circle', { cx, cy, r: 4, style: `fill:${style.stroke}` }, svg), `${policy}\n${name}: ${values[k].toFixed(headlines[k].digits)}${headlines[k].unit}`);
   });
 }
 

@@ -13,19 +13,19 @@ function drawScatter(canvas, board, kind) {
     return;
   }
   const unit = kind === 'seconds' ? 'seconds of training' : 'MB';
-  const place = surface(canvas, 380, `Top-1 against ${unit}`);
+  const place = surface(canvas, 380, `${board.headline.label} against ${unit}`);
   const costs = points.map((point) => point.cost);
   const log = Math.min(...costs) > 0 && Math.max(...costs) > 3 * Math.min(...costs);
   const x = log ? [Math.min(...costs) * 0.92, Math.max(...costs) * 1.1] : padded(costs, 0.08);
-  const y = padded(points.map((point) => point.top1), 0.08);
+  const y = padded(points.map((point) => point.score), 0.08);
   const box = { left: 44, right: 14, top: 26, bottom: 40 };
-  const { toX, toY } = axes(place, box, { x, y, xLabel: unit + (log ? ', logarithmic' : ''), yLabel: 'top-1, %', log });
+  const { toX, toY } = axes(place, box, { x, y, xLabel: unit + (log ? ', logarithmic' : ''), yLabel: board.headline.unit ? `${board.headline.label},${board.headline.unit}` : `${board.headline.label}, lower is better`, log });
   const kinds = [...new Set(points.map((point) => point.hardware))].sort();
   for (const hardware of kinds) {
     const front = points.filter((point) => point.hardware === hardware && point.front).sort((a, b) => a.cost - b.cost);
     const path = front.map((point, k) => {
       const before = front[k - 1];
-      return k ? `H${toX(point.cost)}V${toY(point.top1)}` : `M${toX(point.cost)},${toY(point.top1)}`;
+      return k ? `H${toX(point.cost)}V${toY(point.score)}` : `M${toX(point.cost)},${toY(point.score)}`;
     }).join('');
     const style = `fill:none;stroke:var(--c${hardware % 7});stroke-width:1.5;opacity:.55`;
     svgElement('path', { class: 'front', d: path, style }, place.svg);
@@ -34,11 +34,11 @@ function drawScatter(canvas, board, kind) {
     const colour = `var(--c${point.hardware % 7})`;
     const mark = svgElement('path', {
       d: SHAPES[point.hardware % SHAPES.length](point.front ? 5.5 : 4.5),
-      transform: `translate(${toX(point.cost)},${toY(point.top1)})`,
+      transform: `translate(${toX(point.cost)},${toY(point.score)})`,
       style: `fill:${colour};fill-opacity:${point.front ? 0.95 : 0.4};stroke:${point.front ? 'var(--ink)' : colour};stroke-width:1.2`,
       'data-policy': point.policy,
     }, place.svg);
-    explain(mark, `${point.policy}\ntop-1 ${point.top1.toFixed(2)} %\n${plain(point.cost)} ${unit}` +
+    explain(mark, `${point.policy}\n${board.headline.label} ${point.score.toFixed(board.headline.digits)}${board.headline.unit}\n${plain(point.cost)} ${unit}` +
       `\n${point.n} run${point.n > 1 ? 's' : ''} on hardware ${DATA.hardware[point.hardware]}` +
       (point.front ? '\non the Pareto front' : ''));
     return mark;
@@ -49,9 +49,9 @@ function drawScatter(canvas, board, kind) {
 
 // A name beside its mark, at the first of some places where it covers neither a mark nor another name.
 function nameMarks(place, named, points, toX, toY, box) {
-  const taken = points.map((point) => [toX(point.cost) - 5, toY(point.top1) - 5, toX(point.cost) + 5, toY(point.top1) + 5]);
+  const taken = points.map((point) => [toX(point.cost) - 5, toY(point.score) - 5, toX(point.cost) + 5, toY(point.score) + 5]);
   for (const point of named) {
-    const x = toX(point.cost), y = toY(point.top1), width = 6.7 * point.policy.length;
+    const x = toX(point.cost), y = toY(point.score), width = 6.7 * point.policy.length;
     const places = [[x + 9, y + 4], [x - 9 - width, y + 4], [x - width / 2, y - 10], [x - width / 2, y + 19], [x + 7, y - 8], [x + 7, y + 16],
       [x - 7 - width, y - 8], [x - 7 - width, y + 16]];
     const found = places.map(([left, base]) => [left, base - 10, left + width, base + 3]).find((area) =>

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from openmixup.engine.disk import write_text
 from openmixup.engine.distributed import learner_of
 from openmixup.engine.environment import commit, hardware, versions
+from openmixup.engine.hooks.energy import EnergyHook
 from openmixup.engine.resume import config_hash
 from openmixup.registry import HOOKS
 
@@ -61,6 +62,7 @@ class SummaryHook(Hook):
             'median_last10': {figure: statistics.median(scores), 'count': len(scores)} if scores else {},
             'left_out_steps': [step for hook in runner.hooks for step in getattr(hook, 'left_out', [])],
             'seconds': runner.seconds,
+            'energy_wh': next((hook.watt_hours for hook in runner.hooks if isinstance(hook, EnergyHook)), None),
             'images_per_second': statistics.median(entry['images_per_second'] for entry in runner.history),
             'world_size': runner.world_size,
             'batch_size': runner.batch_size,

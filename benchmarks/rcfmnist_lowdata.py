@@ -1,0 +1,10 @@
+"""Angles of coloured garments, a regression with little data: 3,000 training images, all test images."""
+
+recipe = 'rcfmnist/resnet8_1xb64-share5-30e_rcfmnist.py'
+policies = dict(
+    vanilla=dict(type='Vanilla'),
+    mixup=dict(type='Mixup', alpha=2.0),
+    manifoldmix=dict(type='ManifoldMix', alpha=2.0),
+    cmixup=dict(type='CMixup', alpha=2.0, sigma=0.2),
+)
+seeds = (0, 1, 2)
