@@ -8,9 +8,9 @@ process where there are neither workers nor a GPU, else the time on the wall. Ra
 ours is faster.
 
 CIFAR size is 32x32 in memory (padded crop, flip, normalise), ImageNet size is JPEG files of 500x375 in class folders
-(random resized crop to 224, flip, normalise). The images are smooth noise, made anew with a fixed seed. The tiny
-network (timm's test_resnet) is no network to use: with it loader and loop show that hide behind ResNet-18. loading.py
-measures the loaders alone.
+(random resized crop to 224, flip, normalise). The images are smooth noise, made anew with a fixed seed; a file has
+about 32 kB, less than a photograph, so that decoding weighs less. The tiny network (timm's test_resnet) is no network
+to use: with it loader and loop show that hide behind ResNet-18. loading.py measures the loaders alone.
 
     python benchmarks/speed/epochs.py [--sizes cifar] [--networks tiny] [--policies CutMix] [--workers 2] [--rounds 9]
 """
