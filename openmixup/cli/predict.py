@@ -1,4 +1,4 @@
-"""Predict the classes of image files with a trained model."""
+"""Predict the classes of image files, or the values of a regression, with a trained model."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for result in model(args.images[start : start + args.batch_size]):
             if args.json:
                 print(json.dumps(result))
+            elif 'values' in result:
+                print('\t'.join([result['path'], *(f'{value:.6g}' for value in result['values'])]))
             else:
                 print(f'{result["path"]}\t{result["class"]}\t{100 * result["probability"]:.1f}%')
     return 0

@@ -20,11 +20,47 @@ from openmixup.engine.published import data_of
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS, MODELS, accepted_arguments
 
-__all__ = ['Classifier', 'init_model', 'trained_learner', 'without_downloads']
+__all__ = ['Classifier', 'Regressor', 'init_model', 'trained_learner', 'without_downloads']
+
+LUMA = 0.299, 0.587, 0.114  # of red, green and blue in grey (ITU-R BT.601)
 
 
-class Classifier:
+class Predictor:
     """A trained network with what it needs to look at image files.
+
+    Args:
+        learner: the trained learner, in eval mode.
+        crop: brings a decoded image to the network's size.
+        channels: 1 or 3.
+    """
+
+    def __init__(self, learner: Any, crop: SampleCrop, channels: int) -> None:
+        self.learner, self.crop, self.channels = learner, crop, channels
+
+    def read(self, path: str | os.PathLike) -> Tensor:
+        """uint8 (C, H, W) of an image file, at the size and with the channels of the training data."""
+        image = self.crop(read_image(path), torch.Generator())
+        if self.channels == 1:  # rounded, unlike torchvision's, so that grey files keep their values
+            image = (image * torch.tensor(LUMA).view(3, 1, 1)).sum(0, keepdim=True).round().to(torch.uint8)
+        return image
+
+    @torch.no_grad()
+    def outputs(self, images: Tensor) -> Tensor:
+        """(N, outputs) float32 outputs of the network for raw uint8 images (N, C, H, W), on its device."""
+        batch = self.learner.data_preprocessor({'inputs': images}, training=False)
+        return self.learner(batch['inputs']).float()
+
+    def __call__(self, paths: Sequence[str | os.PathLike]) -> list[dict[str, Any]]:
+        """What is told of each image file, with its ``path``."""
+        return self.told(paths, self.outputs(torch.stack([self.read(path) for path in paths])))
+
+    def told(self, paths: Sequence[str | os.PathLike], outputs: Tensor) -> list[dict[str, Any]]:
+        """A dict for each of the paths from the outputs (N, outputs)."""
+        raise NotImplementedError
+
+
+class Classifier(Predictor):
+    """Tells classes.
 
     Args:
         learner: the trained learner, in eval mode.
@@ -34,34 +70,33 @@ class Classifier:
     """
 
     def __init__(self, learner: Any, classes: Sequence[str], crop: SampleCrop, channels: int) -> None:
-        self.learner, self.classes, self.crop, self.channels = learner, tuple(classes), crop, channels
+        super().__init__(learner, crop, channels)
+        self.classes = tuple(classes)
 
-    def read(self, path: str | os.PathLike) -> Tensor:
-        """uint8 (C, H, W) of an image file, at the size and with the channels of the training data."""
-        image = self.crop(read_image(path), torch.Generator())
-        if self.channels == 1:
-            from torchvision.transforms.v2.functional import rgb_to_grayscale
-
-            image = rgb_to_grayscale(image)
-        return image
-
-    @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:
         """(N, num_classes) class probabilities of raw uint8 images (N, C, H, W), on the CPU."""
-        batch = self.learner.data_preprocessor({'inputs': images}, training=False)
-        return self.learner(batch['inputs']).float().softmax(1).cpu()
+        return self.outputs(images).softmax(1).cpu()
 
-    def __call__(self, paths: Sequence[str | os.PathLike]) -> list[dict[str, Any]]:
-        """The most probable class of each image file: ``path``, ``label``, ``class`` and ``probability``."""
-        scores = self.probabilities(torch.stack([self.read(path) for path in paths]))
-        best = scores.max(1)
+    def told(self, paths: Sequence[str | os.PathLike], outputs: Tensor) -> list[dict[str, Any]]:
+        """The most probable class of each image: ``path``, ``label``, ``class`` and ``probability``."""
+        best = outputs.softmax(1).cpu().max(1)
         return [
             {'path': str(path), 'label': label, 'class': self.classes[label], 'probability': probability}
             for path, label, probability in zip(paths, best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
 
-def init_model(config: str | Path | Config, checkpoint: str | Path, device: str | None = None) -> Classifier:
+class Regressor(Predictor):
+    """Tells the values of a regression."""
+
+    def told(self, paths: Sequence[str | os.PathLike], outputs: Tensor) -> list[dict[str, Any]]:
+        """The values of each image, in the units and the order of the training labels: ``path`` and ``values``."""
+        return [{'path': str(path), 'values': row} for path, row in zip(paths, outputs.tolist(), strict=True)]
+
+
+def init_model(
+    config: str | Path | Config, checkpoint: str | Path, device: str | None = None
+) -> Classifier | Regressor:
     """The model of a config with the weights of a checkpoint, ready to predict; no data set is needed.
 
     Args:
@@ -76,10 +111,10 @@ def init_model(config: str | Path | Config, checkpoint: str | Path, device: str 
     if loaded.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader: use the config that the model was trained with.')
     learner, meta = trained_learner({**loaded, 'model': without_downloads(loaded['model'])}, checkpoint)
-    if not meta['classes']:
-        raise InputError(f'{checkpoint} is a regression: predict names classes; use tools/test.py to evaluate it.')
     channels, *size = meta['image_shape']
     crop = _crop(loaded['test_dataloader']['dataset'], size)
+    if not meta['classes']:
+        return Regressor(learner.to(_device(device)), crop, channels)
     return Classifier(learner.to(_device(device)), meta['classes'], crop, channels)
 
 
@@ -99,7 +134,8 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     for name in ('data_preprocessor', 'backbone', 'head'):
         if (config if name == 'data_preprocessor' else config['model']).get(name) is None:
             raise InputError(f'the config has no {name}: use the config that the model was trained with.')
-    classes, shape = data_of(read_checkpoint(checkpoint), checkpoint)
+    content = read_checkpoint(checkpoint)
+    classes, shape = data_of(content, checkpoint)
     if not shape or (not classes and config['model'].get('target') != 'regression'):
         raise InputError(f'{checkpoint} does not say which images it was trained on: use a checkpoint of a run.')
     model = {**config['model'], 'data_preprocessor': config['data_preprocessor']}
@@ -107,10 +143,21 @@ def trained_learner(config: Mapping[str, Any], checkpoint: str | Path) -> tuple[
     if 'pretrained' not in (accepted_arguments(MODELS.get(model['backbone']['type'])) or ()):
         model['backbone'].pop('pretrained')
     if model['head'].get('num_classes') is None:
-        model['head'] = {**model['head'], 'num_classes': len(classes)}
+        model['head'] = {**model['head'], 'num_classes': len(classes) or _values(content, checkpoint)}
     learner = MODELS.build(model)
     load_weights(learner, checkpoint, strict=True)
     return learner.eval(), {'classes': classes, 'image_shape': shape}
+
+
+def _values(content: Mapping[str, Any], checkpoint: str | Path) -> int:
+    """Number of values that a regression tells, from the last bias of its head."""
+    state = content.get('state_dict') or {}
+    biases = [
+        value for name, value in state.items() if name.startswith('student.heads.main.') and name.endswith('bias')
+    ]
+    if not biases:
+        raise InputError(f'{checkpoint} does not show how many values it predicts: set model.head.num_classes.')
+    return len(biases[-1])
 
 
 def without_downloads(model: Mapping[str, Any]) -> dict[str, Any]:

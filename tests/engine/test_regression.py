@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+import cv2
 import pytest
 import torch
 
+from openmixup.cli.predict import main as predict
 from openmixup.datasets import Digits, InMemoryDataset
 from openmixup.engine.data_checks import set_outputs
 from openmixup.engine.hooks import CheckpointHook
+from openmixup.engine.inference import init_model
 from openmixup.errors import InputError
 from openmixup.registry import DATASETS
 
@@ -54,6 +57,31 @@ def test_a_regression_is_trained_evaluated_and_summed_up(train, capsys):
     assert f'MAE {errors[-1]:.4g} after the last epoch' in capsys.readouterr().out
     weights = torch.load(work / 'best.pth', weights_only=True)['state_dict']
     assert weights['student.heads.main.fc.weight'].shape[0] == 1, 'one output, from the data'
+
+
+@pytest.mark.usefixtures('numbers')
+def test_a_regression_predicts_the_values_of_image_files(train, tmp_path, capsys):
+    work = train('run', *OPTIONS)
+    images = DATASETS.build({'type': 'DigitValues', 'split': 'test'}).images[:3]
+    files = [tmp_path / f'{k}.png' for k in range(3)]
+    for file, image in zip(files, images, strict=True):
+        cv2.imwrite(str(file), image[0].numpy())
+    (config,) = work.glob('*.py')
+    model = init_model(config, work / 'epoch_3.pth', device='cpu')
+    told = model(files)
+    learner = model.learner
+    with torch.no_grad():
+        values = learner(learner.data_preprocessor({'inputs': images}, training=False)['inputs'])
+    assert [row['path'] for row in told] == [str(file) for file in files]
+    assert torch.tensor([row['values'] for row in told]).equal(values)
+    assert values.shape == (3, 1)
+    capsys.readouterr()
+    predict([str(config), str(work / 'epoch_3.pth'), *map(str, files), '--device', 'cpu'])
+    lines = [line.split('\t') for line in capsys.readouterr().out.splitlines()]
+    assert lines == [[str(file), f'{float(value):.6g}'] for file, value in zip(files, values, strict=True)]
+    predict([str(config), str(work / 'epoch_3.pth'), str(files[0]), '--device', 'cpu', '--json'])
+    row = json.loads(capsys.readouterr().out)
+    assert row == {'path': str(files[0]), 'values': pytest.approx(told[0]['values'], rel=1e-5)}
 
 
 @pytest.mark.usefixtures('numbers')
