@@ -141,7 +141,7 @@ def recipe_numbers(path: str | Path) -> dict[str, Any]:
         'epochs': cfg.train_cfg.max_epochs,
         'dataset': _dataset(innermost(cfg.train_dataloader.dataset)),
         'val_begin': cfg.train_cfg.get('val_begin'),
-        'headline': headline_of(cfg.val_evaluator),
+        'headline': headline_of(cfg.get('val_evaluator') or ()),
     }
 
 

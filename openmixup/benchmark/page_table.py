@@ -51,6 +51,12 @@ _COLUMNS = {
     'hardware': _Column('Rests on', 'hw', 'Hardware, by the letters below the table', True),
     'commit': _Column('Rests on', 'commit', 'Commit of the code', True),
 }
+_OF_ERRORS = {  # as above 0 is better, the differences are the other way round
+    'gain': _Column(
+        'Against vanilla', 'gain', 'How much smaller the error is in the last epoch, paired over shared seeds'
+    ),
+    'to_claim': _Column('Claims of others', 'claim − ours', 'The claim minus our mean'),
+}
 
 
 def hardware_key(place: int) -> str:
@@ -71,7 +77,7 @@ def leaderboard(board: Board, hardware: Sequence[str]) -> str:
     hidden |= {'ece'} if error else {'rmse', 'mape'}
     columns = {
         name: column._replace(group=board.headline.title, ascending=error) if column.group == 'Score' else column
-        for name, column in _COLUMNS.items()
+        for name, column in {**_COLUMNS, **(_OF_ERRORS if error else {})}.items()
         if name not in hidden
     }
     shown = [standing for standing in board.standings if standing.rows or standing.published]
@@ -172,7 +178,7 @@ def _cost_cells(standing: Standing, hardware: Sequence[str]) -> dict[str, _Cell]
     return {
         'seconds': seconds._replace(html=seconds.html + few),
         'ratio': _plain(cost.ratio if cost else None, 2),
-        'energy': _plain(cost.energy if cost else None, 1),
+        'energy': _Cell(f'{cost.energy:.4g}', cost.energy) if cost and cost.energy is not None else _plain(None, 0),
         'energy_ratio': _plain(cost.energy_ratio if cost else None, 2),
         'flops': _plain(standing.flops, 2),
         'memory': _plain(cost.memory if cost else None, 0),

@@ -41,7 +41,7 @@ class Ranking:
         missing: other policies with results, and in how many of the tables they have any.
         groups: first and last place of neighbours of which no two are told apart over the tables.
         least_p: the least p that the sign-flip test can give with so many tables; None for one.
-        alike: all tables have the same headline figure; points and errors cannot be added up for a test.
+        alike: all headline figures are accuracies; errors have units of their own and cannot be added up for a test.
     """
 
     boards: tuple[str, ...]
@@ -93,7 +93,7 @@ def rank_over(boards: Sequence[Board]) -> Ranking:
         [mean for mean, board in zip(means, boards, strict=True) if board.table.path == path] for path in paths
     ]
     merged = [{name: statistics.fmean(mean[name] for mean in found) for name in names} for found in by_table]
-    alike = len({board.headline for board in boards}) == 1
+    alike = all(board.headline.sign > 0 for board in boards)
     apart = _apart([one.policy for one in ranked], merged) if alike else set()
     return Ranking(
         boards=tuple(board.name for board in boards),

@@ -218,10 +218,10 @@ def rank_basis(ranking: Ranking) -> str:
 
 def tables_allow(ranking: Ranking) -> str:
     """Which policies differ over the tables, as far as so many tables can tell."""
-    if not ranking.alike:
-        return 'Points and errors cannot be added up: no difference over the tables is tested.'
     if ranking.least_p is None:
         return 'One table says nothing about others.'
+    if not ranking.alike:
+        return 'Errors cannot be added up with points or each other: no difference over the tables is tested.'
     if ranking.least_p >= LEVEL:
         return (
             f'With {ranking.tables} tables the exact sign-flip test cannot go below {ranking.least_p:.2g}: '

@@ -17,6 +17,7 @@ _FIGURES = {
     'mae_last': 'MAE in the last epoch',
     'rmse_last': 'RMSE in the last epoch',
     'top1_median10': 'median of the last ten',
+    'mae_median10': 'median of the last ten',
     'top5_last': 'top-5 in the last epoch',
     'loss_last': 'loss in the last epoch',
 }
@@ -71,12 +72,17 @@ def compare(
             old, new = float(before[column]), float(now[column])
             same = 'the same' if old == new else f'{new - old:+.4g}'
             lines.append(f'{what}: {old:g} in the table, {new:g} now ({same})')
-    figure = next(known for known in HEADLINES if before[known.column('last')])
+    figure = next((known for known in HEADLINES if before[known.column('last')] and now[known.column('last')]), None)
+    if figure is None:
+        raise InputError(
+            'the row and the new run have no headline figure in common: the recipe has another metric now.'
+        )
     column = figure.column('last')
     difference = float(now[column]) - float(before[column])
     tops = [float(row[column]) for row in others if row[column]]
     if difference and len(tops) > 1:
-        lines.append(f'for scale: the standard deviation over {len(tops)} seeds is {statistics.stdev(tops):.2f} points')
+        spread = f'{statistics.stdev(tops):.{figure.digits}f} {figure.step}'
+        lines.append(f'for scale: the standard deviation over {len(tops)} seeds is {spread}')
     for column in _ENVIRONMENT:
         if before[column] != now[column]:
             lines.append(f'{column}: {before[column] or "unknown"} then, {now[column] or "unknown"} now')

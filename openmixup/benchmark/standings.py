@@ -16,6 +16,7 @@ from openmixup.benchmark.results import SETTINGS_VERSION, key_of
 from openmixup.benchmark.scores import REFERENCE, Rows, current_rows, gain, numbers, scores_by_seed
 from openmixup.benchmark.significance import LEVEL, Comparison, groups, holm
 from openmixup.benchmark.table import Table
+from openmixup.errors import InputError
 
 __all__ = ['Board', 'Cost', 'Standing', 'board_of', 'boards']
 
@@ -210,7 +211,15 @@ def board_of(
         flops: FLOP ratio by the type of a policy.
         trial: the length is not that of the recipe: then no figure of others is compared.
         headline: the figure that the recipe evaluates.
+
+    Raises:
+        InputError: the claims are of a figure that the recipe does not have.
     """
+    if headline.sign > 0 and table.published_score in ('rmse', 'mape'):
+        raise InputError(
+            f'{table.path}: published_score={table.published_score!r}, but {recipe} is no regression: choose last, '
+            'median10 or best.'
+        )
     own = {policy: _of(rows, policy, epochs) for policy in table.policies}
     claims = {} if trial else {policy: table.published_for(policy, epochs) for policy in own}
     standings = [_standing(table, policy, own, claims.get(policy), flops or {}, headline) for policy in own]

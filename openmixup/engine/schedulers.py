@@ -127,12 +127,13 @@ def _check_own_rates(entry: Mapping[str, Any], groups: list[dict[str, Any]]) -> 
     name = (PARAM_SCHEDULERS.get(kind) if isinstance(kind, str) else kind).__name__
     rates = [group.get('initial_lr', group['lr']) for group in groups]  # a warm-up has changed lr already
     least, most = min(rates), max(rates)
-    if least == most or not name.endswith('LR'):  # the others move momentum or weight decay
+    of_rates = name.endswith('LR') or entry.get('param_name') == 'lr'  # the others move momentum or weight decay
+    if least == most or not of_rates:
         return
     whose = 'some parameters have by layer_decay, lr_mult or optim_wrapper.policy'
-    if name == 'OneCycleLR':
+    if name.startswith('OneCycle'):
         raise InputError(
-            f'param_scheduler OneCycleLR gives all parameters the same learning rate, in place of the {least:g} to '
+            f'param_scheduler {name} gives all parameters the same learning rate, in place of the {least:g} to '
             f"{most:g} that {whose}: use CosineAnnealingLR with eta_min_ratio, or one for each part (part='network')."
         )
     for key in ('eta_min', 'min_value'):

@@ -1,6 +1,7 @@
 """Tables of regressions: an error is better the lower it is, everywhere."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from openmixup.benchmark.ranking import rank_over
 from openmixup.benchmark.report import board_report, tables_allow
 from openmixup.benchmark.reproduce import compare
 from openmixup.benchmark.standings import board_of
+from openmixup.errors import InputError
 from tests.benchmark.conftest import result_row
 from tests.benchmark.test_standings import cells, of
 
@@ -95,7 +97,23 @@ def test_ranks_hold_over_both_kinds_and_no_test_adds_points_to_errors():
     ranges = ranking_data(ranking, both)['ranges']
     assert ranges[0] == pytest.approx([0.65, 0.43])  # worst first
     assert ranges[1] == [70.0, 90.0]
-    assert rank_over([board(), board('third')]).alike
+    assert not rank_over([board(), board('third')]).alike, 'errors of two targets have two units'
+    accuracies = [board(name, TOP1, points) for name in ('one', 'other')]
+    assert rank_over(accuracies).alike
+
+
+def test_claims_of_an_error_need_a_regression():
+    table = dataclasses.replace(board().table, published_score='rmse')
+    with pytest.raises(InputError, match="published_score='rmse', but r.py is no regression"):
+        board_of(table, [], 'r.py', 3)
+
+
+def test_the_page_says_which_way_round_a_difference_of_errors_is():
+    accuracies = board('other', TOP1, [result_row('vanilla', 0, 90.0)])
+    errors = leaderboard(board(), ['CPU'])
+    points = leaderboard(accuracies, [row['hardware'] for row in accuracies.standings[0].rows])
+    assert 'How much smaller the error is' in errors
+    assert 'Difference in the last epoch' in points
 
 
 def test_rows_of_both_kinds_and_of_earlier_files(tmp_path):
@@ -115,6 +133,11 @@ def test_rows_of_both_kinds_and_of_earlier_files(tmp_path):
     text, difference = compare(second, row('cmixup', 1, 0.125), [second])
     assert difference == -0.125
     assert 'MAE in the last epoch: 0.25 in the table, 0.125 now (-0.125)' in text
+    assert 'median of the last ten: 0.26 in the table' in text
+    text, _ = compare(second, row('cmixup', 1, 0.125), [second, row('cmixup', 2, 0.252)])
+    assert 'the standard deviation over 2 seeds is 0.0014 MAE' in text
+    with pytest.raises(InputError, match='no headline figure in common'):
+        compare(second, result_row('cmixup', 1, 90.0), [second])
 
 
 def test_the_metric_comes_from_the_evaluator():

@@ -130,7 +130,7 @@ def test_energy_is_compared_on_the_same_hardware_and_shown_where_a_row_has_it():
     ]  # fmt: skip
     assert 'energy' not in cells(board_report([board(VANILLA)]), 'vanilla')
     html = leaderboard(found, ['CPU', 'GPU'])
-    assert 'data-value="30.0">30.0</td>' in html
+    assert 'data-value="30.0">30</td>' in html
     assert 'data-value="1.5">1.50</td>' in html
     assert 'Wh' not in leaderboard(board(VANILLA), ['CPU'])
 

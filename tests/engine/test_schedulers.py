@@ -194,6 +194,11 @@ def test_a_schedule_that_would_lift_low_rates_is_refused(curves):
         ('CosineAnnealingLR', "'T_max': 3, 'eta_min': 0.01", r'Cosine.* eta_min=0.01.* of 0.002 .*eta_min_ratio'),
         ('PolyLR', "'end': 3, 'eta_min': 0.01", r'PolyLR .* eta_min=0.01.* of 0.002 .*: give a smaller one,'),
         ('OneCycleLR', "'eta_max': 0.1, 'total_steps': 3", r'OneCycleLR .* same .* 0.002 to 0.05 '),
+        (
+            'CosineAnnealingParamScheduler',
+            "'param_name': 'lr', 'T_max': 3, 'eta_min': 0.01",
+            r'ParamScheduler .* of 0.002 ',
+        ),
     ):
         warm = "{'type': 'LinearLR', 'start_factor': 0.1, 'end': 1}"  # has changed the rates when the next is built
         with pytest.raises(InputError, match=says):

@@ -49,11 +49,11 @@ function drawLines(canvas, board, series, places) {
     labels.push({ text: line.policy, y, colour: style.stroke });
   }
   endLabels(place.svg, labels, place.width - right + 8, box.top, place.height - box.bottom);
-  follow(place, lines, toX, box);
+  follow(place, lines, toX, box, ['mae', 'loss'].includes(series) ? -1 : 1);
 }
 
-// The values at the epoch under the mouse.
-function follow({ svg, width, height }, lines, toX, box) {
+// The values at the epoch under the mouse, best first: the largest, or with sign -1 the smallest.
+function follow({ svg, width, height }, lines, toX, box, sign) {
   const rule = svgElement('line', { class: 'zero', y1: box.top, y2: height - box.bottom, visibility: 'hidden' }, svg);
   const area = svgElement('rect', { x: box.left, y: box.top, width: width - box.left - box.right, height: height - box.top - box.bottom, fill: 'transparent' }, svg);
   const epochs = [...new Set(lines.flatMap((line) => line.epoch))];
@@ -64,7 +64,7 @@ function follow({ svg, width, height }, lines, toX, box) {
     for (const end of ['x1', 'x2']) rule.setAttribute(end, toX(epoch));
     rule.setAttribute('visibility', 'visible');
     const values = lines.map((line) => [line.policy, line.mean[line.epoch.indexOf(epoch)], line.n]).filter((entry) => entry[1] !== undefined);
-    values.sort((one, other) => other[1] - one[1]);
+    values.sort((one, other) => sign * (other[1] - one[1]));
     showTip(`epoch ${epoch}\n${values.map(([policy, value, n]) => `${policy} ${value.toPrecision(4)} (n ${n})`).join('\n')}`, event.clientX, event.clientY);
   });
   area.addEventListener('pointerleave', () => { rule.setAttribute('visibility', 'hidden'); tip.hidden = true; });

@@ -12,7 +12,7 @@ function drawForest(canvas, board) {
   const toX = scale([low, high], [left, width - right]);
   const cut = (value) => Math.max(left, Math.min(width - right, toX(value)));
   const steps = ticks(low, high, width < 500 ? 4 : 8);
-  const digits = steps.every(Number.isInteger) ? 0 : board.headline.digits - 1;
+  const digits = Math.max(...steps.map((value) => (String(value).split('.')[1] || '').length));
   for (const value of steps) {
     svgElement('line', { class: value === 0 ? 'zero' : 'grid', x1: toX(value), x2: toX(value), y1: top - 6, y2: floor }, svg);
     svgElement('text', { x: toX(value), y: floor + 17, 'text-anchor': 'middle' }, svg, signed(value, digits));
