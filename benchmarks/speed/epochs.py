@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from openmixup import __version__
+from openmixup.cli import whole
 from openmixup.datasets import InMemoryDataset
 from openmixup.engine.config import configs_root, load_config
 from openmixup.engine.distributed import learner_of
@@ -269,11 +270,11 @@ def main() -> None:
     parser.add_argument('--sizes', nargs='+', choices=SIZES, default=list(SIZES))
     parser.add_argument('--networks', nargs='+', choices=BACKBONES, default=list(BACKBONES))
     parser.add_argument('--policies', nargs='+', choices=POLICIES, default=['Vanilla', 'CutMix'])
-    parser.add_argument('--images', type=int, help='images of an epoch (default: few, for a CPU)')
-    parser.add_argument('--batch-size', type=int)
-    parser.add_argument('--rounds', type=int, default=5)
-    parser.add_argument('--workers', type=int, default=0, help='worker processes of each loader')
-    parser.add_argument('--threads', type=int, default=1, help='of torch, in the main process')
+    parser.add_argument('--images', type=whole(1), help='images of an epoch (default: few, for a CPU)')
+    parser.add_argument('--batch-size', type=whole(2))
+    parser.add_argument('--rounds', type=whole(2), default=5)
+    parser.add_argument('--workers', type=whole(0), default=0, help='worker processes of each loader')
+    parser.add_argument('--threads', type=whole(1), default=1, help='of torch, in the main process')
     parser.add_argument('--device', choices=('cpu', 'cuda'), help='default: the GPU if there is one')
     parser.add_argument('--amp', action='store_true', help='bfloat16 autocast')
     parser.add_argument('--channels-last', action='store_true')
@@ -281,14 +282,19 @@ def main() -> None:
     if args.device == 'cpu':
         os.environ['CUDA_VISIBLE_DEVICES'] = ''  # the runner takes a GPU that it sees
     if args.device == 'cuda' and not torch.cuda.is_available():
-        raise InputError('--device cuda: there is no GPU; leave it out to time on the CPU.')
+        parser.error('--device cuda: there is no GPU; leave it out to time on the CPU.')
     args.device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True  # as both scripts do
+    try:
+        chosen = cases(args)
+    except InputError as error:
+        parser.error(str(error))
     print(header(args) + '\n')
     print(
         '| case | loop | images/s | seconds an epoch (quartiles) | x ours (quartiles, goal 1) |\n|---|---|---|---|---|'
     )
-    for case in cases(args):
+    for case in chosen:
         print('\n'.join(rows(case, measure(case))), flush=True)
 
 

@@ -77,6 +77,8 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 15, equal: str = 
         )
     order = confidence.double().cpu().argsort(stable=True)
     ranked, hits = confidence.double().cpu()[order], right.double().cpu()[order]
+    _, tie, many = ranked.unique_consecutive(return_inverse=True, return_counts=True)
+    hits = (torch.zeros(len(many), dtype=torch.float64).index_add(0, tie, hits) / many)[tie]  # no matter in which order
     if equal == 'width':
         edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
         bin_of = (ranked * bins).long().clamp_(0, bins - 1)
@@ -94,10 +96,10 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 15, equal: str = 
 
 
 def confidences(network: Trained) -> tuple[Tensor, Tensor]:
-    """(N,) float32 confidence in the class that is told, and (N,) bool whether it is right, on the CPU."""
+    """(N,) float64 confidence, by softmax, in the class that is told, and (N,) bool whether it is right, on the CPU."""
     parts = []
     for logits, labels in network.outputs():
-        confidence, told = logits.float().softmax(1).max(1)
+        confidence, told = logits.double().softmax(1).max(1)  # float32 has nothing between 1 - 6e-8 and 1
         parts.append((confidence, told == labels))
     confidence, right = (torch.cat(part).cpu() for part in zip(*parts, strict=True))
     if not confidence.isfinite().all():
@@ -105,12 +107,13 @@ def confidences(network: Trained) -> tuple[Tensor, Tensor]:
     return confidence, right
 
 
-def draw_reliability(curves: Mapping[str, Reliability], path: str | Path) -> tuple[Path, Path]:
+def draw_reliability(curves: Mapping[str, Reliability], path: str | Path, error: str = 'ECE') -> tuple[Path, Path]:
     """Reliability diagrams side by side, and the numbers of the bins beside them as CSV.
 
     Args:
         curves: bins by name.
         path: .svg, .png or .pdf file to write; the table has the same name and ends in .csv.
+        error: name of the error of these bins.
 
     Returns:
         Both files.
@@ -127,7 +130,7 @@ def draw_reliability(curves: Mapping[str, Reliability], path: str | Path) -> tup
         above.bar(low[filled], accuracy[filled], width[filled], align='edge', color='#3b6ea5', edgecolor='white')
         above.plot(confidence[filled], accuracy[filled], 'o', color='#c23b22', markersize=2.5)
         above.set(xlim=(0, 1), ylim=(0, 1), title=name)
-        above.text(0.04, 0.9, f'ECE {100 * curve.ece:.2f} %\nMCE {100 * curve.mce:.2f} %', va='top', fontsize=8)
+        above.text(0.04, 0.9, f'{error} {100 * curve.ece:.2f} %\nMCE {100 * curve.mce:.2f} %', va='top', fontsize=8)
         below.bar(low, count / count.sum(), width, align='edge', color='0.6')
         below.set(xlim=(0, 1), xlabel='confidence')
     axes[0][0].set_ylabel('accuracy')

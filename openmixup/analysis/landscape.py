@@ -83,7 +83,7 @@ def moved(network: nn.Module, *steps: tuple[float, Sequence[Tensor]]) -> Iterato
 
 
 def landscape(
-    network: Trained, least: float, most: float, points: int, plane: bool = False, images: int = 1000, seed: int = 0
+    network: Trained, least: float, most: float, points: int, plane: bool = False, seed: int = 0
 ) -> Landscape:
     """Loss and accuracy of a network whose weights are moved.
 
@@ -96,17 +96,16 @@ def landscape(
         most: last step, above it.
         points: steps along a direction, at least 2.
         plane: along two directions, points x points.
-        images: the first so many of the data.
         seed: of the directions.
 
     Raises:
-        InputError: the range or the number of points or images cannot be used.
+        InputError: the range or the number of points cannot be used, or no loss is finite.
     """
     if not (math.isfinite(least) and math.isfinite(most) and least < most):
         raise InputError(f'the range from {least:g} to {most:g} is empty: give two ascending numbers, as -1 1.')
-    if points < 2 or images < 1:
-        raise InputError(f'{points} points and {images} images: expected at least 2 and 1.')
-    kept = _first(network, images)
+    if points < 2:
+        raise InputError(f'{points} points along a direction: expected at least 2.')
+    kept = list(network.batches())
     of_teacher = network.branch.partition('/')[0] == 'teacher'
     moving = network.learner.teacher.network if of_teacher else network.learner.student
     along = direction(moving, seed), direction(moving, seed, 1)
@@ -119,18 +118,9 @@ def landscape(
                 measured.append(_loss(network, kept))
     shape = (points, points) if plane else (points,)
     loss, top1 = (torch.tensor(values, dtype=torch.float64).view(shape) for values in zip(*measured, strict=True))
+    if not loss.isfinite().any():
+        raise InputError('no loss is finite on this data: training diverged, or the weights are damaged.')
     return Landscape(steps, loss, top1)
-
-
-def _first(network: Trained, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Inputs and labels of the first ``count`` images, on the device."""
-    kept: list[tuple[Tensor, Tensor]] = []
-    for inputs, labels in network.batches():
-        kept.append((inputs[:count], labels[:count]))
-        count -= len(kept[-1][1])
-        if count < 1:
-            break
-    return kept
 
 
 @torch.no_grad()
@@ -179,8 +169,9 @@ def _contours(found: Mapping[str, Landscape]) -> tuple[Any, tuple[str, ...], lis
     """As :func:`_curves`, over planes; all share one scale of colours."""
     drawn, (axes,) = figure(len(found), 4.0, 3.6)
     heights = {name: each.loss.log10() for name, each in found.items()}
-    finite = torch.cat([height[height.isfinite()] for height in heights.values()])
-    levels = np.linspace(float(finite.min()), float(finite.max()) + 1e-6, 21)
+    values = torch.cat([height.flatten() for height in heights.values()]).tolist()
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    levels = np.linspace(min(finite), max(finite) + 1e-6, 21)
     lines = []
     for axis, (name, each) in zip(axes, found.items(), strict=True):
         steps = each.steps.numpy()

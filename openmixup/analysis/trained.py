@@ -44,7 +44,7 @@ class Trained:
 
     Args:
         learner: on the device of the runner.
-        loader: batches of raw images and labels in their order, each image once.
+        loader: batches of raw images and labels in their order.
         branch: whose outputs are asked for: 'student', 'teacher' ...
     """
 
@@ -66,14 +66,18 @@ class Trained:
 
 
 @contextlib.contextmanager
-def trained(config: Any, checkpoint: str, split: str = 'test', branch: str = 'student') -> Iterator[Trained]:
+def trained(
+    config: Any, checkpoint: str, split: str = 'test', branch: str = 'student', images: int | None = None
+) -> Iterator[Trained]:
     """The learner of ``config`` with the weights of ``checkpoint``, beside the images of a split.
 
     Args:
         config: a loaded config of a classification; it is not changed.
         checkpoint: file written by training.
-        split: 'test', 'val' or 'train'; the images of the last as they are loaded, without mixing.
+        split: 'test', 'val' or 'train'; the images of the last as they are loaded, without mixing, but with what the
+            data set itself does at random, such as the crops of class folders.
         branch: 'student', 'teacher', or one of their heads, as 'student/mix'.
+        images: only so many, at even distances in the data set, which may be sorted by class; None: all.
 
     Raises:
         InputError: the config has no such data or branch, is no classification, or the files do not fit.
@@ -97,8 +101,12 @@ def trained(config: Any, checkpoint: str, split: str = 'test', branch: str = 'st
         if branch not in learner.branches:
             hint = did_you_mean(branch, learner.branches)
             raise InputError(f'the model has no branch {branch!r}{hint}: choose one of {", ".join(learner.branches)}.')
-        size = config[f'{split}_dataloader']['batch_size']
-        loader = build_dataloader(runner.dataset(split), batch_size=size, shuffle=False)
+        given, dataset = config[f'{split}_dataloader'], runner.dataset(split)
+        if images is not None and images < len(dataset):
+            places = torch.arange(images) * len(dataset) // images
+            dataset = dataset.select(places, f'{images} images at even distances')
+        workers = given.get('num_workers', 0)
+        loader = build_dataloader(dataset, batch_size=given['batch_size'], shuffle=False, num_workers=workers)
         try:
             yield Trained(learner, loader, branch)
         finally:

@@ -23,11 +23,16 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument('pairs', nargs='+', metavar='CONFIG CHECKPOINT', help='one pair for each network')
     common.add_argument('--names', nargs='+', help='in the figure (default: folders of the checkpoints)')
-    common.add_argument('--split', default='test', choices=('test', 'val', 'train'), help='data (default: %(default)s)')
+    common.add_argument(
+        '--split',
+        default='test',
+        choices=('test', 'val', 'train'),
+        help='default: %(default)s; train: with random crops',
+    )
     common.add_argument('--branch', default='student', help='student, teacher ... (default: %(default)s)')
     common.add_argument('--data', metavar='DIR', help='root folder of all data sets')
     common.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='changes of all configs')
-    bins = commands.add_parser('calibration', parents=[common], help='reliability diagrams and calibration errors')
+    bins = commands.add_parser('calibration', parents=[common], help='reliability diagrams and errors, by softmax')
     bins.add_argument('--bins', type=whole(1), default=15, help='number of bins (default: %(default)s)')
     bins.add_argument('--adaptive', action='store_true', help='bins of equal numbers of images, not of equal widths')
     bins.add_argument('--out', default='calibration.svg', help='.svg, .png or .pdf; .csv beside it (%(default)s)')
@@ -37,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         '--range', nargs=2, type=float, default=(-1.0, 1.0), metavar=('FROM', 'TO'), help='steps (default: -1 1)'
     )
     land.add_argument('--points', type=whole(2), help='steps along a direction (default: 21, of a plane 11)')
-    land.add_argument('--images', type=whole(1), default=1000, help='first ones of the data (default: %(default)s)')
+    land.add_argument('--images', type=whole(1), default=1000, help='at even distances (default: %(default)s)')
     land.add_argument('--seed', type=int, default=0, help='of the directions (default: %(default)s)')
     land.add_argument('--out', default='landscape.svg', help='.svg, .png or .pdf; .csv beside it (%(default)s)')
     return made
@@ -76,7 +81,7 @@ def networks(args: argparse.Namespace, names: Sequence[str]) -> Iterator[tuple[s
 
     for name, config, checkpoint in zip(names, args.pairs[::2], args.pairs[1::2], strict=True):
         loaded = load_config(config, args.cfg_options, data=args.data)
-        with trained(loaded, checkpoint, args.split, args.branch) as network:
+        with trained(loaded, checkpoint, args.split, args.branch, getattr(args, 'images', None)) as network:
             yield name, network
 
 
@@ -85,15 +90,15 @@ def calibration(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path
     from openmixup.analysis.calibration import confidences, draw_reliability, reliability
 
     curves: dict[str, Any] = {}
+    kind = 'adaptive ECE' if args.adaptive else 'ECE'
     for name, network in networks(args, names):
         confidence, right = confidences(network)
         curves[name] = curve = reliability(confidence, right, args.bins, 'count' if args.adaptive else 'width')
-        kind = 'adaptive ECE' if args.adaptive else 'ECE'
         print(
             f'{name}: {len(right)} images, top-1 {100 * right.double().mean():.2f} %, {kind} {100 * curve.ece:.2f} %, '
             f'MCE {100 * curve.mce:.2f} %, overconfidence {100 * curve.overconfidence:+.2f} %'
         )
-    return draw_reliability(curves, args.out)
+    return draw_reliability(curves, args.out, kind)
 
 
 def around(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path]:
@@ -103,6 +108,6 @@ def around(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path]:
     (least, most), points = args.range, args.points or (11 if args.plane else 21)
     found: dict[str, Any] = {}
     for name, network in networks(args, names):
-        found[name] = each = landscape(network, least, most, points, args.plane, args.images, args.seed)
+        found[name] = each = landscape(network, least, most, points, args.plane, args.seed)
         print(f'{name}: least loss {float(each.loss.min()):.4f}, greatest {float(each.loss.max()):.4f} nats')
     return draw_landscape(found, args.out)

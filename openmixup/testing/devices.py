@@ -137,7 +137,8 @@ def _watch(policy: MixPolicy, batch: Batch, seed: int, watcher: TorchDispatchMod
 def host_values_travel_together(policy: MixPolicy) -> str | None:
     """What was drawn on the CPU reaches the device through :func:`to_device`, as one copy that does not wait.
 
-    Tables that earlier calls left in a cache are not seen.
+    Copies by ``to`` and ``copy_`` are seen; not those of an index on the CPU or of ``torch.tensor(..., device=...)``,
+    nor tables that earlier calls left in a cache.
     """
     batch = on_device(noise(policy, 6, 10, 12), 'meta')
     for seed in range(3 if is_staged(policy) else 8):

@@ -53,6 +53,12 @@ def test_the_error_is_that_of_the_evaluation_and_order_does_not_matter():
     assert 100 * found.ece == pytest.approx(metric.compute()['ece'], rel=1e-6)
 
 
+def test_ties_do_not_depend_on_the_order():
+    confidence, right = torch.full((1000,), 0.7), torch.arange(1000) < 700  # sorted by class
+    for equal in ('width', 'count'):
+        assert reliability(confidence, right, equal=equal).ece == pytest.approx(0, abs=1e-7)
+
+
 def test_an_honest_network_has_no_error():
     rng = torch.Generator().manual_seed(0)
     confidence = torch.rand(200_000, generator=rng)

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from openmixup.analysis.trained import trained
 from openmixup.cli.analyze import main, names_of
 from openmixup.cli.test import main as evaluate
 from openmixup.cli.train import main as train
+from openmixup.engine.config import load_config
 from openmixup.errors import InputError
 
 CONFIG = 'digits/resnet8_cutmix_1xb50-30e_digits.py'
@@ -61,6 +63,15 @@ def test_what_cannot_be_measured_is_told(checkpoint, tmp_path, monkeypatch, opti
     with pytest.raises(InputError, match=names):
         main(['calibration', *pair, *options])
     assert not list(tmp_path.iterdir()), 'nothing is written'
+
+
+def test_a_part_of_the_images_is_spread_over_the_data(checkpoint):
+    config = load_config(CONFIG, ['test_dataloader.batch_size=7'])
+    with trained(config, checkpoint) as network:
+        every = torch.cat([labels for _, labels in network.batches()])
+    with trained(config, checkpoint, images=20) as network:
+        found = torch.cat([labels for _, labels in network.batches()])
+    assert found.tolist() == every[[k * len(every) // 20 for k in range(20)]].tolist()
 
 
 def test_a_checkpoint_of_other_classes(checkpoint, tmp_path):

@@ -154,12 +154,12 @@ class TokenMix(PairPolicy):
 
     @torch.no_grad()
     def activation(self, batch: Batch, ctx: Context) -> Tensor:
-        """(N, rows, columns) float32 maps that sum to one each."""
+        """(S, rows, columns) float32 maps of all sources, which sum to one each."""
         of = 'student' if self.teacher is None else 'teacher' if self.teacher == 'momentum' else 'tokenmix'
         if self.maps == 'cam':
-            maps = ctx.probe.cam(batch.images, batch.labels, of=of).clamp_min(0)
+            maps = ctx.probe.cam(batch.source_images, batch.source_labels, of=of).clamp_min(0)
         else:
-            maps = ctx.probe.attention(batch.images, of=of).mean(1)
+            maps = ctx.probe.attention(batch.source_images, of=of).mean(1)
         if self.grid is not None and tuple(maps.shape[1:]) != tuple(self.grid):
             maps = F.interpolate(maps[:, None], size=tuple(self.grid), mode='bilinear', antialias=True)[:, 0]
         maps = maps.float() + torch.finfo(torch.float32).tiny  # a map of zeros becomes an even one
@@ -170,12 +170,12 @@ def kept_and_pasted(maps: Tensor, own: Tensor, partner: Tensor) -> Tensor:
     """(N, 2) sum of each own map over the cells that stay, and of the partner's over those that are pasted.
 
     Args:
-        maps: (N, h, w), which sum to one each.
+        maps: (S, h, w) of all sources, which sum to one each.
         own: (1 or N, h, w) 1 where the own image stays, else 0.
-        partner: (N,) index.
+        partner: (N,) index into the sources.
     """
     theirs = maps.index_select(0, partner)
-    return torch.stack([(maps * own).sum((1, 2)), (theirs * (1 - own)).sum((1, 2))], 1)
+    return torch.stack([(maps[: len(partner)] * own).sum((1, 2)), (theirs * (1 - own)).sum((1, 2))], 1)
 
 
 def _is_grid(grid: Any) -> bool:

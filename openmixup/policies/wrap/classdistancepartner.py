@@ -155,7 +155,8 @@ class ClassDistancePartner(WrapPolicy):
     def _count(self, logits: Tensor, classes: Tensor, epoch: int) -> None:
         """Add what the network says of images of these classes, behind a change of the epoch to new sums."""
         begun = self.epoch != epoch  # on the device; the state of a resumed run knows its epoch
-        self.last.copy_(torch.where(begun, self.sums, self.last))
+        before = self.sums * (self.epoch == epoch - 1)  # what weights of another run bring is no last epoch
+        self.last.copy_(torch.where(begun, before, self.last))
         self.sums.masked_fill_(begun, 0)
         self.epoch.fill_(epoch)
         right = (logits.argmax(1) == classes)[:, None]

@@ -8,6 +8,7 @@ from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.policies import Batch, Context, Network
 from openmixup.policies.wrap.classdistancepartner import ClassDistancePartner, class_distances
+from openmixup.testing import check_policy
 from openmixup.testing.networks import tiny_network
 
 CLASSES = 4
@@ -135,6 +136,19 @@ def test_sums_are_those_of_the_epoch_and_the_last_one():
                 expected[a, CLASSES + 1] += probabilities.argmax() == a
             torch.testing.assert_close(getattr(policy, name), expected)
     torch.testing.assert_close(policy._means().sum(1), torch.ones(CLASSES))
+
+
+def test_the_sums_of_another_run_are_no_last_epoch():
+    for stored, kept in ((99, False), (1, True)):
+        policy = policy_after(MEANS, [1.0] * CLASSES)
+        policy.sums.copy_(policy.last), policy.epoch.fill_(stored)
+        partners_of(policy, epoch=2)
+        assert bool(policy.last.any()) == kept
+
+
+def test_a_policy_that_looks_at_its_sources_sees_the_partners():
+    results = check_policy(ClassDistancePartner({'type': 'TokenMix'}), only=['weights_are_sound', 'finish_is_sound'])
+    assert [result.ok for result in results] == [True, True]
 
 
 def test_distances():
