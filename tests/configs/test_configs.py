@@ -12,6 +12,7 @@ from openmixup import registry as r
 from openmixup.benchmark import check_leaves, find_tables, leaves_of, load_table, recipe_name
 from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.cli import make_configs
+from openmixup.datasets.selection import innermost
 from openmixup.engine.config import load_config
 from openmixup.engine.schedulers import BUILDER_KEYS
 
@@ -27,7 +28,7 @@ PLACES = [
     (r'(model\.policy|.*\.policies\.\d+)(\.policy)?', r.POLICIES),
     (r'data_preprocessor\.(train|test)\.\d+', r.TRANSFORMS),
     (r'model|model\..*|data_preprocessor', r.MODELS),
-    (r'(train|val|test)_dataloader\.dataset', r.DATASETS),
+    (r'(train|val|test)_dataloader(\.dataset)+', r.DATASETS),
     (r'(val|test)_evaluator\.\d+', r.METRICS),
     (r'(train|val|test)_cfg', r.LOOPS),
     (r'(default_hooks|custom_hooks)\..*', r.HOOKS),
@@ -111,7 +112,7 @@ def test_recipes(path):
     assert config.train_cfg.get('val_begin', 1) <= config.train_cfg.max_epochs
     assert path.relative_to(CONFIGS).as_posix() in {recipe for table in TABLES for recipe in table.recipes}
     assert config.test_dataloader == config.val_dataloader
-    assert config.train_dataloader.dataset.split in ('train', 'trainval')
+    assert innermost(config.train_dataloader.dataset)['split'] in ('train', 'trainval')
     assert config.val_dataloader.dataset.split in ('val', 'test')
 
 
