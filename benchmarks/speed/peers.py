@@ -3,7 +3,8 @@
 ``TimmLoop`` stands for timm's training script with its defaults: ``create_dataset``, ``create_loader`` with the
 prefetch loader that normalises on the device, ``FastCollateMixup`` in the workers, ``create_optimizer_v2``, a scheduler
 that is told of each update, and a meter of the loss that reads the device in every step. Changed, so that all train
-alike: no colour jitter, no label smoothing, bicubic crops, momentum without Nesterov's step, weight decay everywhere.
+alike: no colour jitter, no label smoothing, bicubic crops, momentum without Nesterov's step, weight decay everywhere,
+and autocast, where it is asked for, to bfloat16 without a scaler.
 
 ``TorchvisionLoop`` stands for torchvision's classification reference: ``DataLoader``, transforms on PIL images or
 (``tensors``) v2 transforms on tensors, ``MixUp`` or ``CutMix`` behind ``default_collate``, and smoothed loss, top-1 and

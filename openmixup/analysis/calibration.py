@@ -64,6 +64,7 @@ def reliability(confidence: Tensor, right: Tensor, bins: int = 15, equal: str = 
         bins: number of bins; at most N of equal size.
         equal: 'width': the bins have equal widths, as of ECE (Guo et al., ICML 2017); 'count': equal numbers of images,
             up to one, as of the adaptive ECE (Nguyen and O'Connor, EMNLP 2015), which a crowd near 1 does not blur.
+            Of images that are equally sure each counts as their mean, so that their order does not matter.
 
     Raises:
         InputError: no image, another number of bins or kind of them.

@@ -59,7 +59,7 @@ class Trained:
             yield self.learner.predict(inputs)[self.branch], labels
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Inputs (N, C, H, W) of the network and labels of each batch, on the device, without random changes."""
+        """Inputs (N, C, H, W) of the network and labels of each batch, on the device, without draws of its own."""
         for batch in self.loader:
             ready = self.learner.data_preprocessor(batch, training=False)
             yield ready['inputs'], ready['labels']

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from openmixup.analysis.figures import check_figure
 
     check_figure(args.out)
-    files = (calibration if args.command == 'calibration' else around)(args, names)
+    files = (calibration if args.command == 'calibration' else landscapes)(args, names)
     print(f'written: {" and ".join(map(str, files))}')
     return 0
 
@@ -101,8 +101,8 @@ def calibration(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path
     return draw_reliability(curves, args.out, kind)
 
 
-def around(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path]:
-    """Loss landscapes; prints what each step away from the weights does."""
+def landscapes(args: argparse.Namespace, names: Sequence[str]) -> Sequence[Path]:
+    """Loss landscapes; prints the least and the greatest loss."""
     from openmixup.analysis.landscape import draw_landscape, landscape
 
     (least, most), points = args.range, args.points or (11 if args.plane else 21)

@@ -56,7 +56,7 @@ class Predictor:
 
     def told(self, paths: Sequence[str | os.PathLike], outputs: Tensor) -> list[dict[str, Any]]:
         """A dict for each of the paths from the outputs (N, outputs)."""
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} must write told(paths, outputs)')
 
 
 class Classifier(Predictor):
