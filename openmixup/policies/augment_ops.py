@@ -12,12 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ['OPERATIONS', 'Layer', 'fixed_tables', 'matrices', 'measured_tables', 'warp']
+__all__ = [
+    'LEAST_LEVEL', 'OPERATIONS', 'TOP_LEVEL', 'Layer', 'amounts', 'drawn_operations', 'fixed_tables', 'matrices',
+    'measured_tables', 'warp',
+]  # fmt: skip
 
 OPERATIONS = (
     'autocontrast', 'equalize', 'posterize', 'solarize', 'rotate', 'shear_x', 'shear_y', 'translate_x', 'translate_y',
 )  # fmt: skip
 AUTOCONTRAST, EQUALIZE, POSTERIZE, SOLARIZE, ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y = range(9)
+LEAST_LEVEL, TOP_LEVEL = 0.1, 10  # of the scale of AugMix
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,31 @@ class Layer:
                 found.insert(0, measured_tables(levels[:count], auto))
             replaced = torch.cat(found).gather(2, levels)
             images.index_copy_(0, toned, replaced.view(-1, *images.shape[1:]))
+
+
+def drawn_operations(
+    shape: tuple[int, ...], severity: float, size: tuple[int, int], rng: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Operations, drawn evenly, and their strengths by a level that is uniform in [0.1, severity], of any shape.
+
+    Args:
+        shape: of both.
+        severity: from 0.1 to 10.
+        size: height and width of the images.
+        rng: generator of the CPU.
+    """
+    kind = torch.randint(len(OPERATIONS), shape, generator=rng)
+    draw = torch.rand(2, *shape, generator=rng, dtype=torch.float64)
+    amount = amounts(kind, LEAST_LEVEL + (severity - LEAST_LEVEL) * draw[0], size)
+    return kind, torch.where((kind >= ROTATE) & (draw[1] > 0.5), -amount, amount)
+
+
+def amounts(kind: Tensor, level: Tensor, size: tuple[int, int]) -> Tensor:
+    """Strengths of operations ``kind`` at ``level``, both of any shape, on images of ``size`` (H, W)."""
+    height, width = size
+    top = torch.tensor([0, 0, 4, 256, 30, 0.3, 0.3, width / 3, height / 3], dtype=torch.float64)
+    amount = level * top[kind] / TOP_LEVEL
+    return torch.where((kind == SHEAR_X) | (kind == SHEAR_Y), amount, amount.trunc())
 
 
 def measured_tables(levels: Tensor, auto: int) -> Tensor:

@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.augment_ops import OPERATIONS, ROTATE, SHEAR_X, SHEAR_Y, Layer
+from openmixup.policies.augment_ops import LEAST_LEVEL, TOP_LEVEL, Layer, drawn_operations
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
+from openmixup.policies.levels import check_normalisation, level_range
 from openmixup.policies.mixture import Batch, Mixture, Plan
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 
 __all__ = ['AugMix', 'jensen_shannon']
 
-LEAST_LEVEL, TOP_LEVEL = 0.1, 10  # of the authors' scale
 RANDOM_DEPTH = 3
 LEAST_MEAN = 1e-7  # of the mean prediction, before its logarithm
 
@@ -95,7 +95,7 @@ class AugMix(MixPolicy):
             raise InputError(f'AugMix(jsd={jsd!r}): expected True or False; its weight is jsd_weight.')
         if not _is_number(jsd_weight) or jsd_weight < 0:
             raise InputError(f'AugMix(jsd_weight={jsd_weight!r}): expected a number of at least 0; the paper has 12.')
-        _check_normalisation(mean, std)
+        check_normalisation('AugMix', mean, std)
         self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
         self.jsd, self.jsd_weight, self.mean, self.std = jsd, jsd_weight, mean, std
 
@@ -135,7 +135,7 @@ class AugMix(MixPolicy):
         owner = index.flatten() // self.width % size
         drawn = (owner, index, weight.float(), share.view(views, size, 1, 1, 1).to(images.dtype))
         parts = [part for layer in layers for part in layer.parts()]
-        low, spread = self._range(images, ctx)
+        low, spread = level_range('AugMix', images, self.mean, self.std, ctx)
         low, spread, owner, index, weight, share, *parts = to_device(images.device, low, spread, *drawn, *parts)
         # a level becomes an index, which a NaN must not
         levels = (images.detach().float() - low).div_(spread).mul_(255).nan_to_num_().clamp_(0, 255)
@@ -159,32 +159,12 @@ class AugMix(MixPolicy):
         length = (
             torch.randint(1, steps + 1, (count,), generator=rng) if self.depth == -1 else torch.full((count,), steps)
         )
-        kind = torch.randint(len(OPERATIONS), (steps, count), generator=rng)
-        draw = torch.rand(2, steps, count, generator=rng, dtype=torch.float64)
-        level = LEAST_LEVEL + (self.severity - LEAST_LEVEL) * draw[0]
-        amount = amounts(kind, level, size)
-        amount = torch.where((kind >= ROTATE) & (draw[1] > 0.5), -amount, amount)
+        kind, amount = drawn_operations((steps, count), self.severity, size, rng)
         layers = []
         for step in range(steps):
             places = (length > step).nonzero()[:, 0]
             layers.append(Layer.drawn(places, kind[step, places], amount[step, places], size))
         return layers
-
-    def _range(self, images: Tensor, ctx: Context) -> tuple[Tensor, Tensor]:
-        """Value of level 0 and what lies between it and level 255, as (C, 1, 1) or (N, 1, 1, 1) float32."""
-        channels = images.shape[1]
-        mean, std = (ctx.mean, ctx.std) if self.mean is None or self.std is None else (self.mean, self.std)
-        if self.mean is not None and len(mean) != channels:
-            raise InputError(
-                f'AugMix has mean and std of {len(mean)} channels, but the images have {channels}: give one number of '
-                'each per channel.'
-            )
-        if len(mean) == len(std) == channels:
-            by = 1 / torch.tensor(std, dtype=torch.float64)[:, None, None]
-            return (-torch.tensor(mean, dtype=torch.float64)[:, None, None] * by).float(), by.float()
-        values = images.detach().float()
-        low = values.amin((1, 2, 3), keepdim=True)
-        return low, (values.amax((1, 2, 3), keepdim=True) - low).clamp_min_(torch.finfo(torch.float32).tiny)
 
     def finish(self, plan: Plan, outputs: tuple[Any, ...], ctx: Context) -> Plan:  # noqa: ARG002
         """Add the divergence of the predictions."""
@@ -193,14 +173,6 @@ class AugMix(MixPolicy):
         logits = torch.stack([output.logits for output in outputs])
         term = self.jsd_weight * jensen_shannon(logits, plan.batch.target == 'multilabel')
         return replace(plan, losses={**plan.losses, 'jsd': term})
-
-
-def amounts(kind: Tensor, level: Tensor, size: tuple[int, int]) -> Tensor:
-    """Strengths of operations ``kind`` at ``level``, both of any shape, on images of ``size`` (H, W)."""
-    height, width = size
-    top = torch.tensor([0, 0, 4, 256, 30, 0.3, 0.3, width / 3, height / 3], dtype=torch.float64)
-    amount = level * top[kind] / TOP_LEVEL
-    return torch.where((kind == SHEAR_X) | (kind == SHEAR_Y), amount, amount.trunc())
 
 
 def jensen_shannon(logits: Tensor, multilabel: bool = False) -> Tensor:
@@ -215,18 +187,6 @@ def jensen_shannon(logits: Tensor, multilabel: bool = False) -> Tensor:
     p = log_p.exp()
     log_mean = p.mean(0).clamp(LEAST_MEAN, 1).log()
     return (p * (log_p - log_mean)).sum(-1).mean()
-
-
-def _check_normalisation(mean: Any, std: Any) -> None:
-    if mean is None and std is None:
-        return
-    given = [list(values) if isinstance(values, Sequence) else [] for values in (mean, std)]
-    numbers = all(_is_number(value) for values in given for value in values)
-    if not numbers or not given[0] or len(given[0]) != len(given[1]) or not all(value > 0 for value in given[1]):
-        raise InputError(
-            f'AugMix(mean={mean!r}, std={std!r}): expected one number per channel in each, std above 0, or None for '
-            'both.'
-        )
 
 
 def _is_number(value: Any) -> bool:

@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 from openmixup.errors import InputError
 from openmixup.policies import AugMix, Batch, Context
 from openmixup.policies import augment_ops as ops
+from openmixup.policies.augment_ops import amounts
 from openmixup.policies.static import augmix
-from openmixup.policies.static.augmix import amounts
 from openmixup.testing import check_policy, count_operators
 from openmixup.testing.beta import beta_cdf, ecdf
 
