@@ -43,6 +43,7 @@ policies = dict(
     noisyfeaturemixup=dict(type='NoisyFeatureMixup'),
     comixup=dict(type='CoMixup', alpha=2.0),
     augmix=dict(type='AugMix'),
+    pixmix=dict(type='PixMix'),
 )
 seeds = (0, 1, 2)
 
