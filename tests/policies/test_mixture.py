@@ -131,3 +131,5 @@ def test_the_view_to_show_is_the_first_trained_one_of_several_sources():
     batch, policy = Batch(images, torch.arange(2)), MixPolicy()
     assert Plan(batch, (clean, looked, first, second), policy).mixed == 2
     assert Plan(batch, (clean, looked), policy).mixed == 0
+    inner = Plan(batch, (clean, first), policy)
+    assert Plan(batch, (clean, looked, second), policy, inner=inner).mixed == 1, 'trained by a term of the outer policy'
