@@ -55,14 +55,23 @@ def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(settings(config), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _identity(runner: Any) -> dict[str, int]:
-    """What fixes the order of the data."""
+def _identity(runner: Any) -> dict[str, Any]:
+    """What fixes the data of each step, but for the pixels."""
     return {
         'seed': runner.seed,
         'world_size': runner.world_size,
         'batch_size': runner.batch_size,
         'samples': len(runner.dataset('train')),
+        'labels (SHA-256)': _labels_digest(runner.dataset('train')),
     }
+
+
+def _labels_digest(dataset: Any) -> str | None:
+    """First 12 hex digits of SHA-256 over the labels in their order; None for a data set of others without them."""
+    labels = getattr(dataset, 'labels', None)
+    if not isinstance(labels, Tensor):
+        return None
+    return hashlib.sha256(labels.cpu().contiguous().numpy().tobytes()).hexdigest()[:12]
 
 
 def gather_states(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -174,7 +183,8 @@ def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
     if 'progress' not in content or 'optimizer' not in content:
         raise InputError(f'{path} holds weights only and cannot be resumed: use --load-from to start from them.')
     progress, own = content['progress'], _identity(runner)
-    found = differences({name: progress.get(name) for name in own}, own)
+    kept = [name for name in own if name in progress]  # checkpoints from before this version have no digest
+    found = differences({name: progress[name] for name in kept}, {name: own[name] for name in kept})
     found += differences(content['settings'], settings(runner.cfg))
     inexact, told = judge(path, found, bool(runner.cfg.get('allow_inexact_resume')))
     if told:
