@@ -30,6 +30,16 @@ def test_pictures_differ_and_show_something_on_a_ground():
     assert len(pictures.unique(dim=0)) == 40
 
 
+def test_each_figure_fills_the_frame_on_a_ground_of_its_own():
+    pictures = fractals(20, 3, (40, 60))
+    grounds = pictures[:, :, 0, 0]
+    assert len(grounds.unique(dim=0)) == 20
+    for picture, ground in zip(pictures, grounds, strict=True):
+        shown = (picture != ground[:, None, None]).any(0)
+        rows, columns = shown.any(1).nonzero()[:, 0].tolist(), shown.any(0).nonzero()[:, 0].tolist()
+        assert (rows[0], rows[-1], columns[0], columns[-1]) == (2, 38, 3, 57)
+
+
 def test_more_pictures_than_are_made_together(monkeypatch):
     monkeypatch.setattr(room, 'TOGETHER', 2)
     assert len(fractals(5, 1, (6, 6)).flatten(1).unique(dim=0)) == 5
@@ -63,5 +73,8 @@ def test_points_stay_where_the_maps_of_their_system_send_them():
         later = points[number, 50:].view(-1, 50, 2)
         before = points[number].view(-1, 50, 2)[:-1]
         sent = torch.einsum('mij,tpj->tpmi', matrices, before) + shifts
-        gap = (sent - later[:, :, None]).norm(dim=3).amin(2)
+        gap, used = (sent - later[:, :, None]).norm(dim=3).min(2)
         assert float(gap.max()) < 1e-4
+        areas = torch.linalg.det(matrices).abs()
+        rates = torch.bincount(used.flatten(), minlength=len(system)) / used.numel()
+        torch.testing.assert_close(rates, areas / areas.sum(), rtol=0, atol=0.03)

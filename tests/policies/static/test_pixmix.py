@@ -158,8 +158,20 @@ def test_a_picture_keeps_its_middle_and_its_aspect(tmp_path):
     pixels = np.zeros((10, 30, 3), np.uint8)
     pixels[:, 10:20, 1] = 255
     Image.fromarray(pixels).save(tmp_path / 'wide.png')
-    held = PixMix(pictures=str(tmp_path)).held(torch.device('cpu'), 3, (10, 10))
-    assert held[0, 1].min() == 255
+    assert PixMix(pictures=str(tmp_path)).held(torch.device('cpu'), 3, (10, 10))[0, 1].min() == 255
+    tall = PixMix(pictures=str(tmp_path)).held(torch.device('cpu'), 3, (10, 20))[0, 1]
+    assert tall[:, 7:13].min() == 255
+    assert max(tall[:, :3].max(), tall[:, -3:].max()) == 0
+
+
+@pytest.mark.parametrize('severity', [0.1, 10.0])
+def test_copies_are_augmented_as_strongly_as_asked_for(monkeypatch, severity):
+    asked, real = [], pixmix.drawn_operations
+    monkeypatch.setattr(pixmix, 'drawn_operations', lambda *given: asked.append(given[:3]) or real(*given))
+    PixMix(severity=severity).mix(torch.rand(64, 1, 6, 9, generator=rng()), None, rng())
+    (((count,), given, size),) = asked
+    assert (given, size) == (severity, (6, 9))
+    assert 64 < count < 64 * 3, 'a half and one for each image in the mean'
 
 
 @pytest.mark.parametrize(
