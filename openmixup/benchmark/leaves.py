@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from openmixup.benchmark.headline import headline_of
 from openmixup.benchmark.table import Table
 from openmixup.datasets.selection import innermost
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import headline_of
 
 __all__ = ['Leaf', 'check_leaves', 'leaves_of', 'literal', 'recipe_name', 'recipe_numbers']
 

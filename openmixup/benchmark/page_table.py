@@ -8,7 +8,7 @@ from html import escape
 from typing import NamedTuple
 
 from openmixup.benchmark.report import NONE, distinct, p_value
-from openmixup.benchmark.scores import numbers
+from openmixup.benchmark.scores import mean_of, numbers
 from openmixup.benchmark.standings import Board, Standing
 
 __all__ = ['hardware_key', 'leaderboard']
@@ -182,17 +182,13 @@ def _cost_cells(standing: Standing, hardware: Sequence[str]) -> dict[str, _Cell]
         'energy_ratio': _plain(cost.energy_ratio if cost else None, 2),
         'flops': _plain(standing.flops, 2),
         'memory': _plain(cost.memory if cost else None, 0),
-        'rmse': _plain(_mean(numbers(rows, 'rmse_last')), 4),
-        'mape': _plain(_mean(numbers(rows, 'mape_last')), 2),
-        'ece': _plain(_mean(numbers(rows, 'ece_last')), 2),
+        'rmse': _plain(mean_of(rows, 'rmse_last'), 4),
+        'mape': _plain(mean_of(rows, 'mape_last'), 2),
+        'ece': _plain(mean_of(rows, 'ece_last'), 2),
         'n': _plain(len(rows), 0),
         'hardware': _Cell(', '.join(kinds) or NONE, ', '.join(kinds) or None, 'text'),
         'commit': _Cell(f'<code>{escape(distinct(rows, "commit", 7))}</code>', distinct(rows, 'commit', 7), 'text'),
     }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
 
 
 def _plain(value: float | None, digits: int) -> _Cell:

@@ -6,12 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from openmixup.benchmark.headline import TOP1, Headline
 from openmixup.benchmark.ranking import Ranking
 from openmixup.benchmark.scores import gain, numbers
 from openmixup.benchmark.significance import LEVEL
 from openmixup.benchmark.standings import Board, Standing, boards
 from openmixup.benchmark.table import Table
+from openmixup.evaluation.headline import TOP1, Headline
 
 __all__ = [
     'board_report',

@@ -5,10 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from openmixup.benchmark.headline import HEADLINES
 from openmixup.benchmark.results import key_of, same_config
 from openmixup.benchmark.runs import Run
 from openmixup.errors import InputError, did_you_mean
+from openmixup.evaluation.headline import HEADLINES
 
 __all__ = ['compare', 'row_to_reproduce']
 

@@ -12,8 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from openmixup.benchmark.headline import HEADLINES, TOP1, measured
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import HEADLINES, TOP1, measured
 
 __all__ = ['COLUMNS', 'SETTINGS_VERSION', 'append_row', 'key_of', 'read_rows', 'row_of', 'same_config']
 

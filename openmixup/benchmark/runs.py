@@ -12,11 +12,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from openmixup.benchmark.headline import measured
 from openmixup.benchmark.leaves import leaves_of, recipe_numbers
 from openmixup.benchmark.results import key_of, read_rows, same_config
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError, did_you_mean
+from openmixup.evaluation.headline import measured
 
 # the beginnings of the lines of progress: "epoch 3/20 [7/40]  ...", "epoch 3/20  ...", "step 70/400  ..."
 _POSITION = re.compile(r'^(?:epoch|step) (\d+)/(\d+)(?: \[(\d+)/(\d+)\])?  ', re.MULTILINE)

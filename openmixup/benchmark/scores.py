@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from openmixup.benchmark.headline import Headline
 from openmixup.benchmark.results import key_of, same_config
 from openmixup.benchmark.runs import planned_runs
 from openmixup.benchmark.significance import Comparison, compare
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import Headline
 
-__all__ = ['REFERENCE', 'Rows', 'current_rows', 'gain', 'gains_by_seed', 'numbers', 'read_flops', 'scores_by_seed']
+__all__ = [
+    'REFERENCE',
+    'Rows',
+    'current_rows',
+    'gain',
+    'gains_by_seed',
+    'mean_of',
+    'numbers',
+    'read_flops',
+    'scores_by_seed',
+]
 
 REFERENCE = 'vanilla'  # the policy that gains are over
 Rows = Sequence[Mapping[str, str]]
@@ -22,6 +33,12 @@ Rows = Sequence[Mapping[str, str]]
 def numbers(rows: Rows, column: str) -> list[float]:
     """The values of a column where there are any."""
     return [float(row[column]) for row in rows if row[column]]
+
+
+def mean_of(rows: Rows, column: str) -> float | None:
+    """Mean of these; None where there are none."""
+    values = numbers(rows, column)
+    return statistics.fmean(values) if values else None
 
 
 def scores_by_seed(rows: Rows, headline: Headline) -> dict[int, float]:

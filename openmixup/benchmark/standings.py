@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from openmixup.benchmark.headline import TOP1, Headline
 from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.results import SETTINGS_VERSION, key_of
-from openmixup.benchmark.scores import REFERENCE, Rows, current_rows, gain, numbers, scores_by_seed
+from openmixup.benchmark.scores import REFERENCE, Rows, current_rows, gain, mean_of, numbers, scores_by_seed
 from openmixup.benchmark.significance import LEVEL, Comparison, groups, holm
 from openmixup.benchmark.table import Table
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import TOP1, Headline
 
 __all__ = ['Board', 'Cost', 'Standing', 'board_of', 'boards']
 
@@ -73,7 +73,7 @@ class Standing:
     @property
     def mean(self) -> float | None:
         """Mean headline figure of the last epoch; None if it was not run."""
-        return _mean(self.rows, self.headline.column('last'))
+        return mean_of(self.rows, self.headline.column('last'))
 
     @property
     def merit(self) -> float:
@@ -259,18 +259,13 @@ def _costs(rows: Rows, reference: Rows) -> tuple[Cost, ...]:
     found = []
     for hardware in dict.fromkeys(row['hardware'] for row in rows):
         mine, base = ([row for row in some if row['hardware'] == hardware] for some in (rows, reference))
-        seconds, energy = _mean(mine, 'seconds'), _mean(mine, 'energy_wh')
+        seconds, energy = mean_of(mine, 'seconds'), mean_of(mine, 'energy_wh')
         ratios = [
             own / vanilla if hardware and own is not None and vanilla else None
-            for own, vanilla in ((seconds, _mean(base, 'seconds')), (energy, _mean(base, 'energy_wh')))
+            for own, vanilla in ((seconds, mean_of(base, 'seconds')), (energy, mean_of(base, 'energy_wh')))
         ]
-        found.append(Cost(hardware, len(mine), seconds, ratios[0], _mean(mine, 'peak_memory_mb'), energy, ratios[1]))
+        found.append(Cost(hardware, len(mine), seconds, ratios[0], mean_of(mine, 'peak_memory_mb'), energy, ratios[1]))
     return tuple(sorted(found, key=lambda cost: -cost.n))
-
-
-def _mean(rows: Rows, column: str) -> float | None:
-    values = numbers(rows, column)
-    return statistics.fmean(values) if values else None
 
 
 def _corrected(standings: Sequence[Standing]) -> list[Standing]:

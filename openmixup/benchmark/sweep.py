@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from openmixup.benchmark.headline import told
 from openmixup.benchmark.outcome import keep_failure, keep_row, lock_log, trained_elsewhere
 from openmixup.benchmark.runs import Run
 from openmixup.benchmark.screen import Lines, Screen
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import told
 
 __all__ = ['Sweep']
 

@@ -222,9 +222,9 @@ def _status(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequen
 
 
 def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
-    from openmixup.benchmark.headline import told
     from openmixup.benchmark.outcome import keep_failure, keep_row
     from openmixup.benchmark.runs import missing_runs
+    from openmixup.evaluation.headline import told
 
     runs = missing_runs(table, results, **_choice(args))
     finished = [run for run in runs if run.summary() is not None]

@@ -96,6 +96,8 @@ def report(runner: Any) -> None:
     """Say what came out and where it lies; a config may leave out any part of it."""
     import json
 
+    from openmixup.evaluation.headline import TOP1, measured
+
     work_dir, log_dir = Path(runner.work_dir), Path(runner.log_dir)
     summary, path = {}, work_dir / 'summary.json'
     if path.exists() and any(type(hook).__name__ == 'SummaryHook' for hook in runner.hooks):  # not an older run's
@@ -106,8 +108,7 @@ def report(runner: Any) -> None:
         _score(summary.get('best'), 'best (epoch {epoch}, chosen on the evaluation data)'),
     ]
     if any(scores):
-        name = 'top-1' if 'top1' in summary['last'] else 'MAE'
-        print(f'{name} ' + ', '.join(filter(None, scores)))
+        print(f'{(measured(summary["last"]) or TOP1).label} ' + ', '.join(filter(None, scores)))
     if summary:
         energy = '' if summary['energy_wh'] is None else f'{summary["energy_wh"]:.4g} Wh of its GPUs, '
         size = f'{summary["parameters"] / 1e6:.2f} M parameters'
@@ -127,7 +128,10 @@ def report(runner: Any) -> None:
 
 def _score(figures: dict[str, Any] | None, what: str) -> str:
     """``"97.50% after the last epoch"``, of a regression its mean absolute error, or an empty string."""
-    if not figures or not {'top1', 'mae'} & set(figures):
+    from openmixup.evaluation.headline import measured
+
+    headline = measured(figures or {})
+    if not figures or headline is None:
         return ''
-    score = f'{figures["top1"]:.2f}%' if 'top1' in figures else f'{figures["mae"]:.4g}'
+    score = f'{figures[headline.name]:.{headline.digits}f}{headline.unit.strip()}'
     return f'{score} ' + what.format(count=figures.get('count', 'ten'), epoch=figures.get('epoch', '?'))

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from openmixup.benchmark import Table, append_row, read_rows, row_of
-from openmixup.benchmark.headline import MAE, TOP1, headline_of
 from openmixup.benchmark.leaves import recipe_numbers
 from openmixup.benchmark.page_data import board_data, ranking_data
 from openmixup.benchmark.page_table import leaderboard
@@ -16,6 +15,7 @@ from openmixup.benchmark.report import board_report, tables_allow
 from openmixup.benchmark.reproduce import compare
 from openmixup.benchmark.standings import board_of
 from openmixup.errors import InputError
+from openmixup.evaluation.headline import MAE, TOP1, headline_of
 from tests.benchmark.conftest import result_row
 from tests.benchmark.test_standings import cells, of
 

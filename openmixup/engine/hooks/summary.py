@@ -17,11 +17,10 @@ from openmixup.engine.distributed import learner_of
 from openmixup.engine.environment import commit, hardware, versions
 from openmixup.engine.hooks.energy import EnergyHook
 from openmixup.engine.resume import config_hash
+from openmixup.evaluation.headline import HEADLINES
 from openmixup.registry import HOOKS
 
 __all__ = ['SummaryHook']
-
-FIGURES = ('top1', 'mae')  # what a run is judged by: a classification, a regression
 
 
 @HOOKS.register_module()
@@ -39,7 +38,8 @@ class SummaryHook(Hook):
         if runner.rank != 0:
             return
         loop, learner = runner.train_loop, learner_of(runner)
-        figure = next((name for name in FIGURES for entry in runner.history if f'val/{name}' in entry), FIGURES[0])
+        names = [headline.name for headline in HEADLINES]
+        figure = next((name for name in names for entry in runner.history if f'val/{name}' in entry), names[0])
         evaluated = [entry for entry in runner.history if f'val/{figure}' in entry]
         recent = [entry for entry in evaluated if entry['epoch'] > loop.epoch - 10]
         scores = [entry[f'val/{figure}'] for entry in recent]
