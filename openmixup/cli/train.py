@@ -133,5 +133,5 @@ def _score(figures: dict[str, Any] | None, what: str) -> str:
     headline = measured(figures or {})
     if not figures or headline is None:
         return ''
-    score = f'{figures[headline.name]:.{headline.digits}f}{headline.unit.strip()}'
+    score = f'{figures[headline.name]:{headline.form}}{headline.unit.strip()}'
     return f'{score} ' + what.format(count=figures.get('count', 'ten'), epoch=figures.get('epoch', '?'))

@@ -18,13 +18,14 @@ from openmixup.engine.differences import differences, fresh_options, go_to, judg
 from openmixup.engine.distributed import accelerator, learner_of
 from openmixup.errors import InputError, printable
 
-__all__ = ['config_hash', 'gather_states', 'restore', 'run_state', 'settings']
+__all__ = ['config_hash', 'gather_states', 'labels_digest', 'restore', 'run_state', 'settings']
 
 # where and how a run is made does not change what it computes
 PLACES = {
     'work_dir', 'resume', 'allow_inexact_resume', 'launcher', 'visualizer', 'log_level', 'default_hooks', 'env_cfg',
     'experiment_name', 'custom_imports', 'randomness.seed',
 }  # fmt: skip
+LABELS = 'labels (SHA-256)'
 PLACE_KEYS = {'root', 'list_file', 'num_workers', 'on_error', 'bad_image_budget'}
 
 
@@ -62,16 +63,23 @@ def _identity(runner: Any) -> dict[str, Any]:
         'world_size': runner.world_size,
         'batch_size': runner.batch_size,
         'samples': len(runner.dataset('train')),
-        'labels (SHA-256)': _labels_digest(runner.dataset('train')),
+        LABELS: labels_digest(runner.dataset('train')),
     }
 
 
-def _labels_digest(dataset: Any) -> str | None:
-    """First 12 hex digits of SHA-256 over the labels in their order; None for a data set of others without them."""
-    labels = getattr(dataset, 'labels', None)
-    if not isinstance(labels, Tensor):
+def labels_digest(dataset: Any) -> str | None:
+    """First 12 hex digits of SHA-256 over the ``labels`` of a data set, their type and shape; None if it has none.
+
+    Labels may be a dense tensor, an array, or a list of numbers; of others nothing is told.
+    """
+    try:
+        labels = torch.as_tensor(dataset.labels).detach().cpu().contiguous()
+        values = labels.reshape(-1).view(torch.uint8).numpy()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         return None
-    return hashlib.sha256(labels.cpu().contiguous().numpy().tobytes()).hexdigest()[:12]
+    digest = hashlib.sha256(f'{labels.dtype}{tuple(labels.shape)}'.encode())
+    digest.update(values.data)
+    return digest.hexdigest()[:12]
 
 
 def gather_states(state: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -183,8 +191,9 @@ def restore(runner: Any, path: Path, content: dict[str, Any]) -> None:
     if 'progress' not in content or 'optimizer' not in content:
         raise InputError(f'{path} holds weights only and cannot be resumed: use --load-from to start from them.')
     progress, own = content['progress'], _identity(runner)
-    kept = [name for name in own if name in progress]  # checkpoints from before this version have no digest
-    found = differences({name: progress[name] for name in kept}, {name: own[name] for name in kept})
+    if LABELS not in progress:  # it is of a version that did not keep them
+        del own[LABELS]
+    found = differences({name: progress.get(name) for name in own}, own)
     found += differences(content['settings'], settings(runner.cfg))
     inexact, told = judge(path, found, bool(runner.cfg.get('allow_inexact_resume')))
     if told:

@@ -19,7 +19,8 @@ class Headline:
         title: above its columns.
         unit: behind a value.
         step: what differences are counted in.
-        digits: behind the point.
+        digits: behind the point, in tables.
+        form: of a value in a sentence.
         sign: 1 if more is better, -1 if less is; gains are differences times the sign, so that above 0 is better.
     """
 
@@ -29,6 +30,7 @@ class Headline:
     unit: str
     step: str
     digits: int
+    form: str
     sign: int
 
     def column(self, score: str) -> str:
@@ -36,8 +38,8 @@ class Headline:
         return f'{self.name}_{score}' if score in ('last', 'median10', 'best') else f'{score}_last'
 
 
-TOP1 = Headline('top1', 'top-1', 'Top-1 in percent', ' %', 'points', 2, 1)
-MAE = Headline('mae', 'MAE', 'Mean absolute error (MAE), lower is better', '', 'MAE', 4, -1)
+TOP1 = Headline('top1', 'top-1', 'Top-1 in percent', ' %', 'points', 2, '.2f', 1)
+MAE = Headline('mae', 'MAE', 'Mean absolute error (MAE), lower is better', '', 'MAE', 4, '.4g', -1)
 HEADLINES = (TOP1, MAE)
 
 
@@ -55,4 +57,4 @@ def measured(scores: Mapping[str, Any]) -> Headline | None:
 def told(summary: Mapping[str, Any]) -> str:
     """``top-1 97.50`` or ``MAE 0.0123``: the last epoch of a run by its summary."""
     figure = measured(summary['last']) or TOP1
-    return f'{figure.label} {summary["last"][figure.name]:.{figure.digits}f}'
+    return f'{figure.label} {summary["last"][figure.name]:{figure.form}}'

@@ -3,7 +3,8 @@
 Each is the attractor of an iterated function system of 2 to 8 affine maps that contract. Their singular values
 s_i >= t_i are drawn such that the sum of s_i + 2 t_i lies between (5 + n) / 2 and (6 + n) / 2 for n maps, which keeps
 attractors from being a blob or some dots (Anderson and Farrell, WACV 2022; from memory). A point jumps by one of the
-maps again and again, chosen with probability by the area that it keeps, and takes over half of the map's colour.
+maps again and again, chosen with probability by the area that it keeps, and its colour becomes the mean of its own and
+the map's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from openmixup.randomness import keyed_generator
 
 __all__ = ['fractals']
 
+F32 = torch.float32  # whatever the default of the process is
 MOST_MAPS = 8
 FLAT = 1e-3  # least area of a map, so that each is chosen now and then
 WARM_UP, JUMPS = 20, 100
@@ -39,7 +41,7 @@ def fractals(count: int, channels: int, size: tuple[int, int]) -> Tensor:
 
 def _pictures(count: int, channels: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
     """(count, channels, H, W) in [0, 1]."""
-    grounds = torch.rand(count, 1, channels, generator=rng)
+    grounds = torch.rand(count, 1, channels, generator=rng, dtype=F32)
     points, shades = _attractors(count, channels, math.ceil(size[0] * size[1] / JUMPS), rng)
     low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
     limits = torch.tensor(size)
@@ -47,8 +49,8 @@ def _pictures(count: int, channels: int, size: tuple[int, int], rng: torch.Gener
     cells = (at * limits).long().clamp_min(0).minimum(limits - 1)
     place = (cells[..., 0] * size[1] + cells[..., 1])[..., None]
     shape = (count, size[0] * size[1])
-    hits = torch.zeros(*shape, 1).scatter_add_(1, place, torch.ones(*place.shape))
-    sums = torch.zeros(*shape, channels).scatter_add_(1, place.expand_as(shades), shades)
+    hits = torch.zeros(*shape, 1, dtype=F32).scatter_add_(1, place, torch.ones(*place.shape, dtype=F32))
+    sums = torch.zeros(*shape, channels, dtype=F32).scatter_add_(1, place.expand_as(shades), shades)
     pictures = torch.where(hits > 0, sums / hits.clamp_min(1), grounds)
     return pictures.transpose(1, 2).reshape(count, channels, *size)
 
@@ -57,15 +59,15 @@ def _system(rng: torch.Generator) -> Tensor:
     """(n, 2, 3) affine maps: a matrix and behind it a shift."""
     count = int(torch.randint(2, MOST_MAPS + 1, (), generator=rng))
     while True:
-        values = torch.rand(count, 2, generator=rng).sort(1, descending=True).values
-        total = 0.5 * (5 + count + float(torch.rand((), generator=rng)))
-        values = values * (total / float((values * torch.tensor([1.0, 2.0])).sum()))
+        values = torch.rand(count, 2, generator=rng, dtype=F32).sort(1, descending=True).values
+        total = 0.5 * (5 + count + float(torch.rand((), generator=rng, dtype=F32)))
+        values = values * (total / float((values * torch.tensor([1.0, 2.0], dtype=F32)).sum()))
         if float(values.max()) < 1 and float(values.prod(1).min()) > FLAT:
             break
-    turns = torch.rand(2, count, generator=rng) * (2 * math.pi)
+    turns = torch.rand(2, count, generator=rng, dtype=F32) * (2 * math.pi)
     flips = torch.randint(2, (count, 2), generator=rng) * 2 - 1
     matrices = _rotations(turns[0]) @ (torch.diag_embed(values * flips) @ _rotations(turns[1]))
-    return torch.cat([matrices, torch.rand(count, 2, 1, generator=rng) * 2 - 1], 2)
+    return torch.cat([matrices, torch.rand(count, 2, 1, generator=rng, dtype=F32) * 2 - 1], 2)
 
 
 def _rotations(angles: Tensor) -> Tensor:
@@ -76,16 +78,18 @@ def _rotations(angles: Tensor) -> Tensor:
 
 def _attractors(count: int, channels: int, chains: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """(count, chains * JUMPS, 2) points of as many systems, and (count, chains * JUMPS, channels) their colours."""
-    maps, shares = torch.zeros(count, MOST_MAPS, 2, 3), torch.zeros(count, MOST_MAPS)
+    maps = torch.zeros(count, MOST_MAPS, 2, 3, dtype=F32)
+    shares = torch.zeros(count, MOST_MAPS, dtype=F32)
     for number in range(count):
         system = _system(rng)
         maps[number, : len(system)] = system
         shares[number, : len(system)] = torch.linalg.det(system[:, :, :2]).abs()
-    colours = torch.rand(count * MOST_MAPS, channels, generator=rng)
+    colours = torch.rand(count * MOST_MAPS, channels, generator=rng, dtype=F32)
     first = (torch.arange(count) * MOST_MAPS)[:, None]  # of the maps of each system
     jumps = torch.multinomial(shares, (WARM_UP + JUMPS) * chains, replacement=True, generator=rng) + first
     maps = maps.flatten(0, 1)
-    point, shade = torch.zeros(count * chains, 2), torch.full((count * chains, channels), 0.5)
+    point = torch.zeros(count * chains, 2, dtype=F32)
+    shade = torch.full((count * chains, channels), 0.5, dtype=F32)
     points, shades = [], []
     for jump in jumps.view(count, -1, chains).unbind(1):
         chosen = maps[jump.flatten()]

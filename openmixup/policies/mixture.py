@@ -201,10 +201,10 @@ class Plan:
     def mixed(self) -> int:
         """Place of the first trained view of several sources; 0 if there is none. It is the one to log and to show.
 
-        A policy around another one may leave the learner's loss out and train the views by a term of its own, so there
-        the inner plan counts, whose views come first.
+        A policy around another one may leave the learner's loss out and train the views by a term of its own, so the
+        inner plan, whose views come first, is asked before.
         """
-        if self.inner is not None:
+        if self.inner is not None and self.views[self.inner.mixed].mixture.index.shape[1] > 1:
             return self.inner.mixed
         several = [view.share != 0 and view.mixture.index.shape[1] > 1 for view in self.views]
         return several.index(True) if True in several else 0

@@ -154,7 +154,7 @@ def test_a_regression_is_trained_and_collected(toy, capsys):
     try:
         toy.write_leaves()
         assert toy.main('run', 'toy', '--seeds', '0') == 0
-        assert 'MAE 88.0000 in the last epoch' in capsys.readouterr().out
+        assert 'MAE 88 in the last epoch' in capsys.readouterr().out
         assert [read['mae_last'] for read in read_rows(toy.results)] == ['88.0', '90.0']
         assert toy.main('report', 'toy') == 0
         assert cells(capsys.readouterr().out, 'mixup')['to vanilla'] == '-2.0000'

@@ -1,9 +1,13 @@
 """A run does not go on with other labels, which nothing in its config tells."""
 
+import copy
+
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from openmixup.engine.resume import _labels_digest
+from openmixup.engine.resume import labels_digest
 from openmixup.errors import InputError
 
 OPTIONS = (
@@ -37,5 +41,31 @@ def test_a_checkpoint_without_the_digest_is_continued(train, monkeypatch):
     train('run', argv=('--resume',))
 
 
-def test_a_data_set_of_others_may_have_no_labels():
-    assert _labels_digest([1, 2, 3]) is None
+class Labelled:
+    def __init__(self, labels):
+        self.labels = labels
+
+
+KINDS = [
+    torch.tensor([1, 0, 2, 0]), torch.tensor([1, 0, 2, 0], dtype=torch.int32), torch.tensor([1.5, 0.0, 2.0, 0.0]),
+    torch.tensor([True, False, True, False]), torch.tensor([1.5, 0.0, 2.0, 0.0]).bfloat16(),
+    torch.tensor([[1.0, 0.0], [2.0, 0.0]], requires_grad=True), torch.arange(6.0).view(2, 3).t(), np.arange(4),
+    [1, 0, 2],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('labels', KINDS, ids=str)
+def test_labels_of_any_kind_have_a_digest_of_their_own(labels):
+    digests = [labels_digest(Labelled(each)) for each in KINDS]
+    assert len(set(digests)) == len(KINDS)
+    assert None not in digests
+    changed = torch.as_tensor(labels).detach().clone(memory_format=torch.contiguous_format)
+    changed.view(-1)[-1] = not changed.view(-1)[-1]
+    assert labels_digest(Labelled(changed)) not in digests
+    again = labels.detach().clone() if isinstance(labels, torch.Tensor) else copy.copy(labels)
+    assert labels_digest(Labelled(again)) == labels_digest(Labelled(labels))
+
+
+@pytest.mark.parametrize('dataset', [[1, 2, 3], Labelled(None), Labelled(['cat']), Labelled(torch.eye(2).to_sparse())])
+def test_labels_that_are_no_numbers_in_order_have_none(dataset):
+    assert labels_digest(dataset) is None

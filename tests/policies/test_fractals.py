@@ -13,6 +13,11 @@ def test_the_same_arguments_give_the_same_pictures():
     torch.manual_seed(7)
     assert torch.equal(fractals(5, 3, (20, 30)), first)
     assert not torch.equal(fractals(6, 3, (20, 30))[:5], first)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(fractals(5, 3, (20, 30)), first)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_no_global_random_state_is_advanced():
@@ -47,7 +52,7 @@ def test_more_pictures_than_are_made_together(monkeypatch):
 
 def test_systems_contract_by_the_law_of_their_singular_values():
     rng = torch.Generator().manual_seed(0)
-    counts = set()
+    counts, turned = set(), []
     for _ in range(200):
         system = room._system(rng)
         counts.add(len(system))
@@ -55,6 +60,8 @@ def test_systems_contract_by_the_law_of_their_singular_values():
         total = float((values * torch.tensor([1.0, 2.0])).sum())
         assert (5 + len(system)) / 2 - 1e-4 <= total <= (6 + len(system)) / 2 + 1e-4
         assert float(values.max()) < 1
+        turned += (torch.linalg.det(system[:, :, :2]) > 0).tolist()
+    assert 0.4 < sum(turned) / len(turned) < 0.6, 'half of the maps mirror'
     assert counts == set(range(2, 9))
 
 
@@ -78,3 +85,23 @@ def test_points_stay_where_the_maps_of_their_system_send_them():
         areas = torch.linalg.det(matrices).abs()
         rates = torch.bincount(used.flatten(), minlength=len(system)) / used.numel()
         torch.testing.assert_close(rates, areas / areas.sum(), rtol=0, atol=0.03)
+        blended = 2 * shades[number].view(-1, 50, 2)[1:] - shades[number].view(-1, 50, 2)[:-1]
+        for place in range(len(system)):
+            colours = blended[used == place]
+            assert float((colours - colours[:1]).abs().max()) < 1e-4, 'half of it is the colour of the map'
+
+
+def test_a_pixel_shows_the_mean_of_its_points(monkeypatch):
+    points = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]])
+    shades = torch.tensor([[[0.9], [0.2], [0.4], [0.9]]])
+    monkeypatch.setattr(room, '_attractors', lambda *given: (points, shades))
+    (picture,) = room._pictures(1, 1, (10, 10), torch.Generator().manual_seed(0))
+    assert abs(float(picture[0, 0, 0]) - 0.9) < 1e-6
+    assert abs(float(picture[0, 9, 9]) - 0.5) < 1e-6
+    assert len(picture.unique()) == 3
+
+
+def test_chains_have_forgotten_where_they_began():
+    """They all begin at one point, so without a warm-up the first of the points lie on few places."""
+    points, _ = room._attractors(1, 1, 200, torch.Generator().manual_seed(2))
+    assert len((points[0, :200] * 1e3).round().unique(dim=0)) > 100

@@ -133,3 +133,5 @@ def test_the_view_to_show_is_the_first_trained_one_of_several_sources():
     assert Plan(batch, (clean, looked), policy).mixed == 0
     inner = Plan(batch, (clean, first), policy)
     assert Plan(batch, (clean, looked, second), policy, inner=inner).mixed == 1, 'trained by a term of the outer policy'
+    plain_inner = Plan(batch, (clean,), policy)
+    assert Plan(batch, (clean, looked, second), policy, inner=plain_inner).mixed == 2, 'a view of the outer policy'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,11 @@ from openmixup.registry import POLICIES
 
 __all__ = ['PixMix', 'Round', 'Rounds']
 
+MOST_SIZES = 3  # held at once
 DARK = 1e-37  # for 0 in a power below 0
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.ppm', '.pgm', '.tif', '.tiff')
 MODES = {1: 'L', 3: 'RGB'}
+_fractals = functools.lru_cache(maxsize=2)(fractals)  # which copies of a policy share
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,17 +87,20 @@ class PixMix(MixPolicy):
     v from :math:`Beta(1, \beta)`. The operations are those of :class:`AugMix`. By the authors' code, from memory.
 
     The authors' pictures are fractals and visualised features; give the folder of a set as ``pictures``. Without one
-    they are fractals made here, the same ones in every run, which takes some seconds at 224 pixels.
+    they are fractals made here, the same ones in every run, which takes some seconds at 224 pixels. Loader workers
+    (``MixCollate``) each have their own: ``persistent_workers=True`` keeps them from epoch to epoch.
 
     Where the normalisation is not known (a loop of others, without ``mean`` and ``std``), the lowest and the highest
     value of each image take the places of black and white.
 
-    Deviations: all runs on the batch. Pictures have the size of the images at once, not a random crop each time. No
-    gradient passes to the images. A batch of one stays as it is, but for one with a bank.
+    Deviations: all runs on the batch. ``count`` pictures are in use, the authors have thousands, and they have the size
+    of the images at once, not a random crop each time. No gradient passes to the images. An image with values that are
+    not finite stays as it is, so that the loss shows them. A batch of one stays as it is, but for one with a bank.
 
     Args:
         rounds: most rounds, at least 1.
-        beta: of the laws, from 0.01 to 10000: the higher, the weaker the other picture.
+        beta: of the laws, from 0.01 to 10000: the higher, the weaker the other picture; the authors have 4 for
+            ImageNet.
         severity: highest level of an operation, from 0.1 to 10; the authors' 3 for CIFAR, for ImageNet they have 1.
         pictures: folder of images, read with its sub-folders when the first batch is mixed; None: fractals.
         count: number of pictures to hold in memory; of a folder with more these are spread evenly over the sorted
@@ -145,7 +151,11 @@ class PixMix(MixPolicy):
     @property
     def operators(self) -> int:  # type: ignore[override]
         """Some for the copies, and for each round those of adding and of multiplying."""
-        return 66 + 20 * self.rounds
+        return 70 + 20 * self.rounds
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the pictures, which a copy makes or reads again."""
+        return {**self.__dict__, '_held': {}}
 
     def plan(self, batch: Batch, ctx: Context) -> Plan:
         """One view of the batch with its own labels."""
@@ -176,7 +186,8 @@ class PixMix(MixPolicy):
                 x, y = now.index_select(0, places), others.index_select(0, other)
                 result = _multiplied(x, y, a, b) if number % 2 else _added(x, y, a, b)
                 now.index_copy_(0, places, result.clamp_(0, 1))
-        return torch.where(changed, torch.addcmul(low, now, spread).to(images.dtype), images)
+        fine = images.isfinite().flatten(1).all(1)[:, None, None, None]
+        return torch.where(changed & fine, torch.addcmul(low, now, spread).to(images.dtype), images.detach())
 
     def draw(self, size: int, pictures: int, rng: torch.Generator) -> Rounds:
         """The rounds of ``size`` images with one of ``pictures`` pictures each."""
@@ -208,14 +219,16 @@ class PixMix(MixPolicy):
         return torch.where(over, 1 + u, 1 - u), torch.where(over, -v, v)
 
     def held(self, device: torch.device, channels: int, size: tuple[int, int]) -> Tensor:
-        """uint8 (pictures, channels, H, W) on ``device``, made or read once.
+        """uint8 (pictures, channels, H, W) on ``device``, made or read once for each of the last few sizes.
 
         Raises:
             InputError: the folder has no images, or one that cannot be read.
         """
         key = (device, channels, size)
         if key not in self._held:
-            made = fractals(self.count, channels, size) if self.pictures is None else self._read(channels, size)
+            for old in list(self._held)[: 1 - MOST_SIZES]:
+                del self._held[old]
+            made = _fractals(self.count, channels, size) if self.pictures is None else self._read(channels, size)
             (self._held[key],) = to_device(device, made)
         return self._held[key]
 
@@ -243,7 +256,9 @@ def _picture(path: Path, channels: int, size: tuple[int, int]) -> Tensor:
     try:
         with Image.open(path) as image:
             fitted = ImageOps.fit(image.convert(MODES[channels]), (size[1], size[0]), Image.Resampling.BICUBIC)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL's plug-ins raise nearly anything on a damaged file
         raise InputError(
             f'PixMix cannot read {path} ({type(error).__name__}: {error}): expected an image; mend or remove the file.'
         ) from error

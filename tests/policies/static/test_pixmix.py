@@ -1,6 +1,7 @@
 """PixMix: rounds of adding and multiplying fractals and augmented copies."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -61,6 +62,28 @@ def test_images_are_those_of_a_loop_in_the_authors_form(monkeypatch, seed):
         np.testing.assert_allclose(found[place].numpy(), image, rtol=0, atol=2e-5)
 
 
+def test_rounds_are_drawn_one_by_one():
+    """Neither what is done nor with what nor how strongly follows from anything else."""
+    size = 4000
+    drawn = PixMix(rounds=3).draw(size, 2, rng())
+    table = torch.full((3, size, 4), torch.nan, dtype=torch.float64)  # multiplies, by a copy, a, b
+    for step, both in enumerate(drawn.rounds):
+        for multiplies, part in enumerate(both):
+            by_copy = (part.other < len(drawn.owner)).double()
+            columns = [torch.full_like(part.a, multiplies), by_copy, part.a, part.b]
+            table[step, part.places] = torch.stack(columns, 1)
+    full = table[:, ~table.isnan().any(2).any(0)]  # of the images with three rounds
+    assert full.shape[1] > 800
+    kinds = full.flatten(0, 1)
+    related = torch.corrcoef(torch.cat([full[0], full[1], full[2]], 1).t())
+    related[[2, 3, 6, 7, 10, 11], [3, 2, 7, 6, 11, 10]] = 0  # a and b of one round share their coin
+    assert float((related - torch.eye(12)).abs().max()) < 0.13
+    for multiplies in (0.0, 1.0):
+        for by_copy in (0.0, 1.0):
+            share = ((kinds[:, 0] == multiplies) & (kinds[:, 1] == by_copy)).double().mean()
+            assert abs(float(share) - 0.25) < 0.04
+
+
 def test_what_is_drawn_follows_the_authors_laws():
     size, k = 6000, 4
     drawn = PixMix().draw(size, 7, rng())
@@ -116,11 +139,20 @@ def test_images_without_a_round_stay_exactly_and_others_lie_in_the_range_of_pixe
     assert float(levels.std()) > 0.1
 
 
-def test_an_image_that_is_no_number_stays_one():
+@pytest.mark.parametrize('value', [torch.nan, torch.inf])
+def test_an_image_that_is_not_finite_is_left_alone(value):
     images = torch.rand(32, 1, 8, 8, generator=rng())
-    images[:, 0, 3, 3] = torch.nan
+    whole = PixMix(mean=(0.0,), std=(1.0,)).mix(images, None, rng()).inputs
+    images[1::2, 0, 3, 3] = value
     found = PixMix(mean=(0.0,), std=(1.0,)).mix(images, None, rng()).inputs
-    assert int(found.isnan().flatten(1).any(1).sum()) > 10
+    assert torch.equal(found[1::2].nan_to_num(), images[1::2].nan_to_num())
+    assert not bool(found[1::2, 0, 3, 3].isfinite().any())
+    assert torch.equal(found[::2], whole[::2])
+
+
+def test_no_gradient_passes_to_the_images():
+    images = torch.rand(32, 1, 8, 8, generator=rng()).requires_grad_()
+    assert not PixMix().mix(images, None, rng()).inputs.requires_grad
 
 
 def test_pictures_are_made_once_for_a_size():
@@ -131,6 +163,10 @@ def test_pictures_are_made_once_for_a_size():
     assert policy.held(torch.device('cpu'), 1, (9, 8)).shape == (4, 1, 9, 8)
     assert torch.equal(copy.deepcopy(policy).held(torch.device('cpu'), 3, (8, 9)), first)
     assert policy.state_dict() == {}
+    for side in range(5, 12):
+        policy.held(torch.device('cpu'), 1, (side, side))
+    assert len(policy._held) == pixmix.MOST_SIZES
+    assert len(pickle.dumps(policy)) < 2000, 'the pictures travel along'
 
 
 def write(folder, name, colour, size=(20, 10)):
