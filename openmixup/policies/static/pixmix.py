@@ -212,7 +212,7 @@ class PixMix(MixPolicy):
         return Rounds(torch.cat([start, copied]), start, picture[shown], changed, tuple(rounds))
 
     def draw_powers(self, shape: tuple[int, ...], rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A and b, float64 of ``shape``."""
+        """Factors or powers a and b, float64 of ``shape``."""
         # Beta(1, beta) by the inverse of its distribution; 1 less of it is of Beta(beta, 1)
         u, v = 1 - torch.rand(2, *shape, generator=rng, dtype=torch.float64) ** (1 / self.beta)
         over = torch.rand(shape, generator=rng) < 0.5
