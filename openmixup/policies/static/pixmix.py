@@ -193,11 +193,12 @@ class PixMix(MixPolicy):
         """The rounds of ``size`` images with one of ``pictures`` pictures each."""
         length = torch.randint(self.rounds + 1, (size,), generator=rng)
         picture = torch.randint(pictures, (size,), generator=rng)
-        coins = torch.rand(3, self.rounds + 1, size, generator=rng) < 0.5
+        starts_changed = torch.rand(size, generator=rng) < 0.5
+        from_copy, multiplies = torch.rand(2, self.rounds, size, generator=rng) < 0.5
         a, b = self.draw_powers((self.rounds, size), rng)
-        start = coins[0, -1].nonzero()[:, 0]
+        start = starts_changed.nonzero()[:, 0]
         active = torch.arange(self.rounds)[:, None] < length
-        by_copy = active & coins[0, :-1]
+        by_copy = active & from_copy
         copied = by_copy.nonzero()[:, 1]
         shown = (active & ~by_copy).any(0)
         # behind the copies lie the pictures in use, one for each image that is mixed with one
@@ -205,10 +206,10 @@ class PixMix(MixPolicy):
         other[by_copy] = len(start) + torch.arange(len(copied))
         rounds = []
         for step in range(self.rounds):
-            chosen = [(active[step] & side).nonzero()[:, 0] for side in (~coins[1, step], coins[1, step])]
+            chosen = [(active[step] & side).nonzero()[:, 0] for side in (~multiplies[step], multiplies[step])]
             add, multiply = (Round(at, other[step, at], a[step, at], b[step, at]) for at in chosen)
             rounds.append((add, multiply))
-        changed = coins[0, -1] | (length > 0)
+        changed = starts_changed | (length > 0)
         return Rounds(torch.cat([start, copied]), start, picture[shown], changed, tuple(rounds))
 
     def draw_powers(self, shape: tuple[int, ...], rng: torch.Generator) -> tuple[Tensor, Tensor]:
