@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.augment_ops import LEAST_LEVEL, TOP_LEVEL, Layer, drawn_operations
 from openmixup.policies.base import MixPolicy
@@ -83,17 +83,17 @@ class AugMix(MixPolicy):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not _is_number(severity) or not LEAST_LEVEL <= severity <= TOP_LEVEL:
+        if not is_number(severity, LEAST_LEVEL, TOP_LEVEL):
             raise InputError(f'AugMix(severity={severity!r}): expected a number from 0.1 to 10; the paper has 3.')
-        if not _is_count(width):
+        if not is_whole(width, 1):
             raise InputError(f'AugMix(width={width!r}): expected a whole number of at least 1, the number of chains.')
-        if not _is_count(depth) and depth != -1:
+        if not is_whole(depth, 1) and depth != -1:
             raise InputError(f'AugMix(depth={depth!r}): expected a whole number of at least 1, or -1 for 1 to 3.')
-        if not _is_number(alpha) or not 0.01 <= alpha < 1e4:
+        if not is_number(alpha) or not 0.01 <= alpha < 1e4:
             raise InputError(f'AugMix(alpha={alpha!r}): expected a number from 0.01 to 10000, as of Dirichlet(alpha).')
         if not isinstance(jsd, bool):
             raise InputError(f'AugMix(jsd={jsd!r}): expected True or False; its weight is jsd_weight.')
-        if not _is_number(jsd_weight) or jsd_weight < 0:
+        if not is_number(jsd_weight, 0):
             raise InputError(f'AugMix(jsd_weight={jsd_weight!r}): expected a number of at least 0; the paper has 12.')
         check_normalisation('AugMix', mean, std)
         self.severity, self.width, self.depth, self.alpha = severity, width, depth, alpha
@@ -187,11 +187,3 @@ def jensen_shannon(logits: Tensor, multilabel: bool = False) -> Tensor:
     p = log_p.exp()
     log_mean = p.mean(0).clamp(LEAST_MEAN, 1).log()
     return (p * (log_p - log_mean)).sum(-1).mean()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

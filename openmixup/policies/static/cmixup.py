@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
@@ -44,7 +43,7 @@ class CMixup(PairPolicy):
 
     def __init__(self, alpha: float = 2.0, sigma: float = 1.0, per: str = 'batch') -> None:
         super().__init__(alpha, per)
-        if isinstance(sigma, bool) or not isinstance(sigma, int | float) or not 0 < sigma < math.inf:
+        if not is_number(sigma) or sigma <= 0:
             raise InputError(f'CMixup(sigma={sigma!r}): expected a number above 0, in units of the labels.')
         self.sigma = sigma
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -38,7 +39,7 @@ class CMO(MaskPolicy):
         super().__init__(alpha, per)
         whole = isinstance(window, tuple | list) and len(window) == 2
         first, end = window if whole else (-1, None)
-        if not isinstance(first, int) or first < 0 or not (end is None or (isinstance(end, int) and end > first)):
+        if not is_whole(first, 0) or not (end is None or is_whole(end, first + 1)):
             raise InputError(f'CMO(window={window!r}): expected (first, end) with 0 <= first < end, or end None.')
         self.window = window
 

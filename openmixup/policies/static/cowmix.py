@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_range
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -52,9 +53,7 @@ class CowMix(MaskPolicy):
     ) -> None:
         super().__init__(1.0, per, pairing)
         for name, value, low, high in (('sigma', sigma, 0.01, 10), ('share', share, 0, 1)):
-            pair = isinstance(value, tuple | list) and len(value) == 2
-            numbers = pair and all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-            if not numbers or not low <= value[0] <= value[1] <= high:
+            if not is_range(value, low, high):
                 raise InputError(f'CowMix({name}={value!r}): expected (least, greatest), numbers from {low} to {high}.')
         self.sigma, self.share = sigma, share
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
+from openmixup.checks import is_range
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -40,7 +40,7 @@ class CutMix(MaskPolicy):
         minmax: Sequence[float] | None = None,
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if minmax is not None and not _is_range(minmax):
+        if minmax is not None and not is_range(minmax, 0, 1):
             raise InputError(
                 f'CutMix(minmax={minmax!r}): expected (least, most) with 0 <= least <= most <= 1, as (0.2, 0.8), or '
                 'None.'
@@ -58,11 +58,3 @@ class CutMix(MaskPolicy):
         if self.minmax is not None:
             return inner_boxes(len(lam), self.minmax, (height, width), ctx.rng)
         return cutmix_boxes(lam, (height, width), ctx.rng)
-
-
-def _is_range(value: Any) -> bool:
-    """Whether it is a pair of ascending shares."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        return False
-    numbers = all(isinstance(share, int | float) and not isinstance(share, bool) for share in value)
-    return numbers and 0 <= value[0] <= value[1] <= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.context import Context
 from openmixup.policies.masks import Boxes
@@ -35,12 +36,12 @@ class Cutout(DeletePolicy):
 
     def __init__(self, length: float = 0.5, prob: float = 1.0) -> None:
         super().__init__()
-        if isinstance(length, bool) or not isinstance(length, int | float) or not 0 < length <= 1:
+        if not is_number(length) or not 0 < length <= 1:
             raise InputError(
                 f'Cutout(length={length!r}): expected a number above 0 and at most 1, a share of the shorter side; '
                 '16 of 32 pixels are 0.5.'
             )
-        if isinstance(prob, bool) or not isinstance(prob, int | float) or not 0 <= prob <= 1:
+        if not is_number(prob, 0, 1):
             raise InputError(f'Cutout(prob={prob!r}): expected a probability from 0 to 1.')
         self.length, self.prob = length, prob
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -56,9 +57,9 @@ class FMix(MaskPolicy):
         reformulate: bool = False,
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 <= decay <= 10:
+        if not is_number(decay, 0, 10):
             raise InputError(f'FMix(decay={decay!r}): expected a number from 0 to 10.')
-        if isinstance(max_soft, bool) or not isinstance(max_soft, int | float) or not 0 <= max_soft <= 0.5:
+        if not is_number(max_soft, 0, 0.5):
             raise InputError(f'FMix(max_soft={max_soft!r}): expected a share of the pixels from 0 to 0.5.')
         if not isinstance(reformulate, bool):
             raise InputError(f'FMix(reformulate={reformulate!r}): expected True or False.')

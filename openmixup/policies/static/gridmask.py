@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_range
 from openmixup.errors import InputError
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch
@@ -50,13 +50,12 @@ class GridMask(DeletePolicy):
         rotate: float = 0.0,
     ) -> None:
         super().__init__()
-        pair = isinstance(unit, tuple | list) and len(unit) == 2 and all(_within(side, 0, 2) for side in unit)
-        if not pair or not 0 < unit[0] <= unit[1]:
+        if not is_range(unit, 0, 2) or unit[0] == 0:
             raise InputError(f'GridMask(unit={unit!r}): expected (least, most) with 0 < least <= most <= 2.')
-        if not _within(ratio, 0, 1) or ratio in (0, 1):
+        if not is_number(ratio) or not 0 < ratio < 1:
             raise InputError(f'GridMask(ratio={ratio!r}): expected a number between 0 and 1.')
         for name, value, most in (('prob', prob, 1), ('ramp', ramp, 1), ('rotate', rotate, 360)):
-            if not _within(value, 0, most):
+            if not is_number(value, 0, most):
                 raise InputError(f'GridMask({name}={value!r}): expected a number from 0 to {most}.')
         self.unit, self.ratio, self.prob, self.ramp, self.rotate = unit, ratio, prob, ramp, rotate
 
@@ -88,7 +87,3 @@ class GridMask(DeletePolicy):
     def chance(self, progress: float) -> float:
         """Probability that an image gets a grid after a share ``progress`` of the run."""
         return self.prob * min(progress / self.ramp, 1) if self.ramp > 0 else self.prob
-
-
-def _within(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_range, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -56,13 +57,13 @@ class GridMix(MaskPolicy):
         aspect: tuple[float, float] = (0.5, 2.0),
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if not _is_range(holes, 1, float('inf'), int):
+        if not is_range(holes, 1) or not all(is_whole(number) for number in holes):
             raise InputError(f'GridMix(holes={holes!r}): expected (fewest, most), whole numbers of at least 1.')
-        if not _is_range((hole_aspect, hole_aspect), 0.01, 100):
+        if not is_number(hole_aspect, 0.01, 100):
             raise InputError(f'GridMix(hole_aspect={hole_aspect!r}): expected a number from 0.01 to 100.')
-        if not _is_range(area, 0.01, 1):
+        if not is_range(area, 0.01, 1):
             raise InputError(f'GridMix(area={area!r}): expected (least, greatest), shares from 0.01 to 1.')
-        if not _is_range(aspect, 0.01, 100):
+        if not is_range(aspect, 0.01, 100):
             raise InputError(f'GridMix(aspect={aspect!r}): expected (least, greatest), numbers from 0.01 to 100.')
         self.holes, self.hole_aspect, self.area, self.aspect = holes, hole_aspect, area, aspect
 
@@ -114,11 +115,3 @@ class GridMix(MaskPolicy):
         drawn = zip((area, aspect, holes), limits, strict=True)
         area, aspect, holes = (low + chance * (high - low) for chance, (low, high) in drawn)
         return area, aspect, holes
-
-
-def _is_range(value: object, low: float, high: float, kind: type | tuple[type, ...] = (int, float)) -> bool:
-    """Whether a value is a pair of numbers that do not fall and lie within the limits."""
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        return False
-    numbers = all(isinstance(number, kind) and not isinstance(number, bool) for number in value)
-    return numbers and low <= value[0] <= value[1] <= high

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.context import Context
 from openmixup.policies.mixture import Batch
@@ -38,9 +38,9 @@ class HideAndSeek(DeletePolicy):
 
     def __init__(self, cells: Sequence[int] = (0, 4, 5, 7, 14), prob: float = 0.5) -> None:
         super().__init__()
-        if not isinstance(cells, tuple | list) or not cells or not all(_is_count(count) for count in cells):
+        if not isinstance(cells, tuple | list) or not cells or not all(is_whole(count, 0, 64) for count in cells):
             raise InputError(f'HideAndSeek(cells={cells!r}): expected a list of whole numbers from 0 to 64.')
-        if isinstance(prob, bool) or not isinstance(prob, int | float) or not 0 <= prob <= 1:
+        if not is_number(prob, 0, 1):
             raise InputError(f'HideAndSeek(prob={prob!r}): expected a probability from 0 to 1.')
         self.cells, self.prob = cells, prob
 
@@ -55,7 +55,3 @@ class HideAndSeek(DeletePolicy):
         shown, rows, columns = to_device(images.device, shown.to(images.dtype), rows, columns)
         samples = torch.arange(size, device=images.device)[:, None, None]
         return shown[samples, rows[:, :, None], columns[:, None, :]][:, None]
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 64

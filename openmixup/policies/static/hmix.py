@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -37,7 +38,7 @@ class HMix(MaskPolicy):
         self, alpha: float = 1.0, per: str = 'batch', pairing: str = 'permutation', ratio: float = 0.5
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        if not is_number(ratio, 0, 1):
             raise InputError(f'HMix(ratio={ratio!r}): expected a number from 0 (Mixup) to 1 (the box of CutMix).')
         self.ratio = ratio
 

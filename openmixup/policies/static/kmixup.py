@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -37,9 +38,9 @@ class KMixup(MixPolicy):
 
     def __init__(self, alpha: float = 1.0, k: int = 3, per: str = 'batch') -> None:
         super().__init__()
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0.01 <= alpha < 1e4:
+        if not is_number(alpha) or not 0.01 <= alpha < 1e4:
             raise InputError(f'KMixup(alpha={alpha!r}): expected a number from 0.01 to 10000, as of a Dirichlet.')
-        if isinstance(k, bool) or not isinstance(k, int) or k < 2:
+        if not is_whole(k, 2):
             raise InputError(f'KMixup(k={k!r}): expected a whole number of at least 2, the images of a sample.')
         if per not in ('batch', 'sample'):
             raise InputError(f"KMixup(per={per!r}): expected 'batch' (one draw a batch) or 'sample' (one each).")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -83,9 +84,9 @@ class MixedExample(MaskPolicy):
         if variant not in VARIANTS:
             hint = did_you_mean(str(variant), VARIANTS)
             raise InputError(f'MixedExample(variant={variant!r}){hint}: expected one of {", ".join(VARIANTS)}.')
-        if not _is_share(side) or side == 0:
+        if not is_number(side) or not 0 < side <= 1:
             raise InputError(f'MixedExample(side={side!r}): expected a share of the image side, above 0 to 1.')
-        if not _is_share(noise):
+        if not is_number(noise, 0, 1):
             raise InputError(f'MixedExample(noise={noise!r}): expected a standard deviation from 0 to 1.')
         self.variant, self.side, self.noise = variant, side, noise
 
@@ -220,7 +221,3 @@ def _chosen(lam: Tensor, shape: Any, rng: torch.Generator) -> Tensor:
     """(b, *shape) 1 with probability ``lam`` (b,), else 0, each by a draw of its own."""
     draw = torch.rand(len(lam), *shape, generator=rng)
     return (draw < lam.float().view(-1, *[1] * len(shape))).float()
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

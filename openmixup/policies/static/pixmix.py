@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.augment_ops import LEAST_LEVEL, TOP_LEVEL, Layer, drawn_operations
 from openmixup.policies.base import MixPolicy
@@ -128,15 +128,15 @@ class PixMix(MixPolicy):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if not _is_count(rounds):
+        if not is_whole(rounds, 1):
             raise InputError(f'PixMix(rounds={rounds!r}): expected a whole number of at least 1; the authors have 4.')
-        if not _is_number(beta) or not 0.01 <= beta < 1e4:
+        if not is_number(beta) or not 0.01 <= beta < 1e4:
             raise InputError(f'PixMix(beta={beta!r}): expected a number from 0.01 to 10000, as of Beta(beta, 1).')
-        if not _is_number(severity) or not LEAST_LEVEL <= severity <= TOP_LEVEL:
+        if not is_number(severity, LEAST_LEVEL, TOP_LEVEL):
             raise InputError(f'PixMix(severity={severity!r}): expected a number from 0.1 to 10; the authors have 3.')
         if pictures is not None and not isinstance(pictures, str):
             raise InputError(f'PixMix(pictures={pictures!r}): expected the folder of images as a string, or None.')
-        if not _is_count(count):
+        if not is_whole(count, 1):
             raise InputError(f'PixMix(count={count!r}): expected a whole number of at least 1, pictures in memory.')
         check_normalisation('PixMix', mean, std)
         self.rounds, self.beta, self.severity, self.pictures = rounds, beta, severity, pictures
@@ -272,11 +272,3 @@ def _added(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def _multiplied(x: Tensor, y: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return (2 * x).pow_(a).mul_((2 * y).clamp_min_(DARK).pow_(b)).div_(2)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

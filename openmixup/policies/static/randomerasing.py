@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_range
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.context import Context
 from openmixup.policies.masks import Boxes
@@ -66,14 +66,14 @@ class RandomErasing(DeletePolicy):
         fill: str = 'noise',
     ) -> None:
         super().__init__()
-        if not _is_number(prob) or not 0 <= prob <= 1:
+        if not is_number(prob, 0, 1):
             raise InputError(f'RandomErasing(prob={prob!r}): expected a probability from 0 to 1.')
-        if not _is_range(area) or not 0 < area[0] <= area[1] <= 1:
+        if not is_range(area, 0, 1) or area[0] == 0:
             raise InputError(
                 f'RandomErasing(area={area!r}): expected two shares (least, greatest) above 0 and at most 1, as '
                 '(0.02, 0.4).'
             )
-        if not _is_range(aspect) or not 0.01 <= aspect[0] <= aspect[1] <= 100:
+        if not is_range(aspect, 0.01, 100):
             raise InputError(
                 f'RandomErasing(aspect={aspect!r}): expected two numbers (least, greatest) from 0.01 to 100, height / '
                 'width, as (0.3, 3.3).'
@@ -128,11 +128,3 @@ class RandomErasing(DeletePolicy):
         parts = (each.to(images.dtype)[:, None, None] for each in (low, spread))
         low, spread = to_device(images.device, *parts)
         return torch.addcmul(low, drawn, spread)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_range(value: Any) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(_is_number(each) for each in value)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
@@ -83,9 +84,9 @@ class RecursiveMix(MixPolicy):
 
     def __init__(self, alpha: float = 0.5, omega: float = 0.1) -> None:
         super().__init__()
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1:
+        if not is_number(alpha) or not 0 < alpha <= 1:
             raise InputError(f'RecursiveMix(alpha={alpha!r}): expected a number above 0 and at most 1, an area.')
-        if isinstance(omega, bool) or not isinstance(omega, int | float) or not 0 <= omega < float('inf'):
+        if not is_number(omega, 0):
             raise InputError(f'RecursiveMix(omega={omega!r}): expected a number of at least 0.')
         self.alpha, self.omega = alpha, omega
         self.head: nn.Linear | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Network
@@ -54,9 +55,9 @@ class Remix(WrapPolicy):
                 f'Remix(counts={counts!r}): expected the number of training images of each class, as [500, 40, 3], or '
                 'None to count in each batch.'
             )
-        if isinstance(kappa, bool) or not isinstance(kappa, int | float) or not 1 < kappa < float('inf'):
+        if not is_number(kappa) or kappa <= 1:
             raise InputError(f'Remix(kappa={kappa!r}): expected a number above 1, a ratio of class sizes.')
-        if isinstance(tau, bool) or not isinstance(tau, int | float) or not 0 <= tau <= 1:
+        if not is_number(tau, 0, 1):
             raise InputError(f'Remix(tau={tau!r}): expected a number from 0 to 1, a weight.')
         self.counts, self.kappa, self.tau = counts, kappa, tau
 
@@ -111,4 +112,4 @@ def _refuse_regression(target: str) -> None:
 def _are_counts(counts: Any) -> bool:
     if not isinstance(counts, Sequence) or isinstance(counts, str) or not counts:
         return False
-    return all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+    return all(is_whole(count, 0) for count in counts)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_range
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -54,9 +55,7 @@ class ResizeMix(MaskPolicy):
         interpolation: str = 'nearest',
     ) -> None:
         super().__init__(alpha, per, pairing)
-        pair = isinstance(scope, tuple | list) and len(scope) == 2
-        numbers = pair and all(isinstance(tau, int | float) and not isinstance(tau, bool) for tau in scope)
-        if not numbers or not 0 <= scope[0] <= scope[1] <= 1:
+        if not is_range(scope, 0, 1):
             raise InputError(f'ResizeMix(scope={scope!r}): expected (least, greatest), numbers from 0 to 1.')
         if interpolation not in MODES:
             raise InputError(f'ResizeMix(interpolation={interpolation!r}): expected one of {", ".join(MODES)}.')

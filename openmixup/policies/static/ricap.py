@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -61,7 +62,7 @@ class RICAP(MixPolicy):
 
     def __init__(self, beta: float = 0.3, per: str = 'batch') -> None:
         super().__init__()
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0.01 <= beta < 1e4:
+        if not is_number(beta) or not 0.01 <= beta < 1e4:
             raise InputError(f'RICAP(beta={beta!r}): expected a number from 0.01 to 10000, as of Beta(beta, beta).')
         if per not in ('batch', 'sample'):
             raise InputError(f"RICAP(per={per!r}): expected 'batch' (one layout a batch) or 'sample' (one each).")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -40,11 +41,11 @@ class SamplePairing(MixPolicy):
     def __init__(self, window: tuple[int, int | None] = (0, None), cycle: tuple[int, int] = (1, 0)) -> None:
         super().__init__()
         first, end = window if _is_pair(window) else (-1, None)
-        if not _whole(first, 0) or not (end is None or _whole(end, first + 1)):
+        if not is_whole(first, 0) or not (end is None or is_whole(end, first + 1)):
             raise InputError(
                 f'SamplePairing(window={window!r}): expected (first, end) with 0 <= first < end, or end None.'
             )
-        if not _is_pair(cycle) or not _whole(cycle[0], 1) or not _whole(cycle[1], 0):
+        if not _is_pair(cycle) or not is_whole(cycle[0], 1) or not is_whole(cycle[1], 0):
             raise InputError(
                 f'SamplePairing(cycle={cycle!r}): expected (on, off), one epoch with it or more and any number without.'
             )
@@ -74,7 +75,3 @@ class SamplePairing(MixPolicy):
 
 def _is_pair(value: Any) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_range
 from openmixup.errors import InputError
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -43,10 +44,9 @@ class SmoothMix(MaskPolicy):
         self, per: str = 'batch', pairing: str = 'permutation', sigma: tuple[float, float] = (0.25, 0.5)
     ) -> None:
         super().__init__(1.0, per, pairing)
-        pair = isinstance(sigma, tuple | list) and len(sigma) == 2
-        if not pair or not all(isinstance(s, int | float) and not isinstance(s, bool) for s in sigma):
+        if not isinstance(sigma, tuple | list) or len(sigma) != 2:
             raise InputError(f'SmoothMix(sigma={sigma!r}): expected (least, greatest), shares of the side.')
-        if not 0.01 <= sigma[0] <= sigma[1] <= 100:
+        if not is_range(sigma, 0.01, 100):
             raise InputError(f'SmoothMix(sigma={sigma!r}): expected two numbers from 0.01 to 100 that do not fall.')
         self.sigma = sigma
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -51,14 +51,14 @@ class SoftAugmentation(MixPolicy):
 
     def __init__(self, sigma: float = 0.375, power: float = 2.0, chance: float = 0.01) -> None:
         super().__init__()
-        if not _is_number(sigma) or sigma < 0:
+        if not is_number(sigma, 0):
             raise InputError(
                 f'SoftAugmentation(sigma={sigma!r}): expected a number of at least 0, a share of the side; 12 of 32 '
                 'pixels are 0.375.'
             )
-        if not _is_number(power) or power <= 0:
+        if not is_number(power) or power <= 0:
             raise InputError(f'SoftAugmentation(power={power!r}): expected a number above 0; the paper has 2.')
-        if not _is_number(chance) or not 0 <= chance < 1:
+        if not is_number(chance) or not 0 <= chance < 1:
             raise InputError(
                 f'SoftAugmentation(chance={chance!r}): expected a number from 0 to below 1, one over the number of '
                 'classes.'
@@ -104,7 +104,3 @@ def _side(shift: Tensor, length: int, dtype: torch.dtype) -> tuple[Tensor, Tenso
     at = torch.arange(length) + shift[:, None]
     place = at.clamp(0, length - 1)
     return place, (place == at).to(dtype)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

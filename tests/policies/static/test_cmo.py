@@ -114,7 +114,7 @@ def test_trains_in_the_learner(policy):
         model(IMAGES, LABELS, mode='loss')
 
 
-@pytest.mark.parametrize('window', [(3, 3), (-1, 4), (1,), 5, (0.5, 2), (2, 1.5)])
+@pytest.mark.parametrize('window', [(3, 3), (-1, 4), (1,), 5, (0.5, 2), (2, 1.5), (True, 4), (0, True)])
 def test_wrong_windows_are_refused(window):
     with pytest.raises(InputError, match=r'expected \(first, end\)'):
         CMO(window=window)
