@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.compose import RandomChoice, Vanilla
@@ -80,10 +81,10 @@ class TimmMixup:
         if mode not in ('batch', 'elem'):
             raise InputError(f"TimmMixup(mode={mode!r}) is not offered: use 'batch' or 'elem'.")
         for name, value in (('prob', prob), ('switch_prob', switch_prob), ('label_smoothing', label_smoothing)):
-            if not _is_number(value) or not 0 <= value <= 1:
+            if not is_number(value, 0, 1):
                 raise InputError(f'TimmMixup({name}={value!r}): expected a number from 0 to 1.')
         for name, value in (('Mixup', mixup_alpha), ('CutMix', cutmix_alpha)):
-            if not _is_number(value):
+            if not is_number(value):
                 raise InputError(f'TimmMixup({name.lower()}_alpha={value!r}): expected a number, 0 for no {name}.')
         if mixup_alpha <= 0 and cutmix_alpha <= 0 and cutmix_minmax is None:
             raise InputError(
@@ -170,7 +171,3 @@ class MixCollate:
         images, labels, *rest = batch
         view = self.policy.mix(images, labels, epoch=self.epoch)
         return view.inputs, view.mixture.soft(labels, self.num_classes), *rest
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

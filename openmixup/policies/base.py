@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network, library_stream
 from openmixup.policies.masks import Boxes, Outer, blended, own_masks
@@ -179,7 +180,7 @@ class PairPolicy(MixPolicy):
     def __init__(self, alpha: float = 1.0, per: str = 'batch', pairing: str = 'permutation') -> None:
         super().__init__()
         name = type(self).__name__
-        if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0.01 <= alpha < 1e4:
+        if not is_number(alpha) or not 0.01 <= alpha < 1e4:
             raise InputError(
                 f'{name}(alpha={alpha!r}): expected a number from 0.01 to 10000, as of Beta(alpha, alpha).'
             )

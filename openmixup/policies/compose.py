@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
@@ -158,7 +159,7 @@ def _checked_shares(probs: Any, count: int) -> Tensor:
     given = list(probs) if isinstance(probs, Iterable) else []
     if given and len(given) != count:
         raise InputError(f'RandomChoice got {len(given)} probs for {count} policies: give one for each.')
-    numbers = [isinstance(prob, int | float) and not isinstance(prob, bool) and prob >= 0 for prob in given]
+    numbers = [is_number(prob, 0) for prob in given]
     if not given or not all(numbers) or not abs(sum(given) - 1) <= 1e-6:
         raise InputError(
             f'RandomChoice(probs={probs!r}): expected numbers of at least 0 that sum to 1; a share of batches without '
@@ -177,7 +178,7 @@ def _check_epochs(epochs: Any, count: int) -> None:
         raise InputError(f'RandomChoice got {len(epochs)} epochs for {count} policies: give (first, end) for each.')
     for window in epochs:
         first, end = window if isinstance(window, tuple | list) and len(window) == 2 else (-1, None)
-        if not isinstance(first, int) or first < 0 or not (end is None or (isinstance(end, int) and end > first)):
+        if not is_whole(first, 0) or not (end is None or is_whole(end, first + 1)):
             raise InputError(
                 f'RandomChoice(epochs=...) has {window!r}: expected (first, end) with 0 <= first < end, or end None.'
             )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import get_worker_info
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 
@@ -48,7 +49,7 @@ class Network:
             InputError: there is no such stage.
         """
         count = len(self.stages)
-        if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
+        if not is_whole(index, -count, count - 1):
             known = ', '.join(f'{i} {name}' for i, name in enumerate(self.stages)) or 'none'
             raise InputError(
                 f'{policy} asks for stage {index!r} of {self.name}, which has the stages {known}: choose one of these.'

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.context import Context
 
@@ -24,7 +24,7 @@ def check_normalisation(policy: str, mean: Any, std: Any) -> None:
     if mean is None and std is None:
         return
     given = [list(values) if isinstance(values, Sequence) else [] for values in (mean, std)]
-    numbers = all(_is_number(value) for values in given for value in values)
+    numbers = all(is_number(value) for values in given for value in values)
     if not numbers or not given[0] or len(given[0]) != len(given[1]) or not all(value > 0 for value in given[1]):
         raise InputError(
             f'{policy}(mean={mean!r}, std={std!r}): expected one number per channel in each, std above 0, or None for '
@@ -63,7 +63,3 @@ def level_range(
     values = images.detach().float()
     low = values.amin((1, 2, 3), keepdim=True)
     return low, (values.amax((1, 2, 3), keepdim=True) - low).clamp_min_(torch.finfo(torch.float32).tiny)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -154,6 +154,7 @@ def test_eval_mode_reaches_the_members():
     ({'epochs': [('0', None), (0, None)]}, '0 <= first < end'),
     ({'epochs': [(0, 'a'), (0, None)]}, '0 <= first < end'),
     ({'epochs': ['04', '48']}, '0 <= first < end'),
+    ({'epochs': [(False, True), (0, None)]}, '0 <= first < end'),
 ])  # fmt: skip
 def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.context import Context
 from openmixup.policies.dynamic.automix import AutoMix
@@ -105,7 +106,7 @@ class AdAutoMix(AutoMix):
         generator: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(alpha, per, pairing, stage, block, None, classifier, generator)
-        if isinstance(k, bool) or not isinstance(k, int) or k < 2:
+        if not is_whole(k, 2):
             raise InputError(f'AdAutoMix(k={k!r}): expected a whole number of at least 2, the images of a sample.')
         if pairing == 'flip' and k > 2:
             raise InputError(f"AdAutoMix(pairing='flip', k={k}): flip pairs two images; use another pairing or k=2.")
@@ -114,7 +115,7 @@ class AdAutoMix(AutoMix):
         if margin >= 1 / k:
             raise InputError(f'AdAutoMix(classifier=dict(lam_margin={margin})): expected a number in [0, 1/{k}).')
         linear = (0.5 if k > 2 else 0.0) if linear is None else linear
-        if isinstance(linear, bool) or not isinstance(linear, int | float) or not 0 <= linear < 1:
+        if not is_number(linear) or not 0 <= linear < 1:
             raise InputError(f'AdAutoMix(classifier=dict(linear={linear!r})): expected a number in [0, 1) or None.')
         self._classifier['linear'] = linear
         cosine = self._generator['cosine']

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
@@ -150,11 +151,11 @@ class AutoMix(PairPolicy):
         return block if self.frozen_from is None else block.keep()
 
     def _check(self) -> None:
-        if isinstance(self.stage, bool) or not isinstance(self.stage, int):
+        if not is_whole(self.stage):
             raise InputError(f'{type(self).__name__}(stage={self.stage!r}): expected a whole number.')
         for argument, key, expected, holds in self.RANGES:
             value = getattr(self, f'_{argument}')[key]
-            if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+            if not is_number(value) or not holds(value):
                 name = f'{type(self).__name__}({argument}=dict({key}={value!r}))'
                 raise InputError(f'{name}: expected a number {expected}.')
         pretrained = self._generator['pretrained']

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 
 __all__ = ['MaskLoss']
@@ -64,7 +65,7 @@ class MaskLoss:
                 raise InputError(f'mask_loss=dict({name}={value!r}): expected one of {", ".join(known)}{hint}.')
         for name, limit in (('weight', math.inf), ('margin', 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < limit:
+            if not is_number(value) or not 0 <= value < limit:
                 raise InputError(f'mask_loss=dict({name}={value!r}): expected a number in [0, {limit}).')
 
     def __call__(self, own: Tensor, lam: Tensor) -> Tensor:

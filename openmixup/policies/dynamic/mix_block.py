@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.precision import arithmetic
 
@@ -219,16 +220,16 @@ def _one_of(name: str, value: object, known: Sequence[str]) -> None:
 
 
 def _check(channels: int, embedding: str, remap: float, value: str, dropout: float, **switches: bool) -> None:
-    if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
+    if not is_whole(channels, 1):
         raise InputError(f'MixBlock(channels={channels!r}): expected a whole number of at least 1.')
     _one_of('embedding', embedding, EMBEDDINGS)
     _one_of('value', value, VALUES)
     for name, switch in switches.items():
         if not isinstance(switch, bool):
             raise InputError(f'MixBlock({name}={switch!r}): expected True or False.')
-    if not isinstance(remap, int | float) or not (remap == -1 or 0 <= remap < math.inf):
+    if not is_number(remap) or not (remap == -1 or remap >= 0):
         raise InputError(f'MixBlock(remap={remap!r}): expected -1 (lam as it is) or a number of at least 0.')
-    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if not is_number(dropout) or not 0 <= dropout < 1:
         raise InputError(f'MixBlock(dropout={dropout!r}): expected a number in [0, 1).')
     if dropout and value == 'linear':
         raise InputError(f"MixBlock(dropout={dropout}) has no layer to act on: use value='two_layer' or dropout=0.")

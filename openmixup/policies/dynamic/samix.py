@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.context import Context, Network
 from openmixup.policies.dynamic.automix import AutoMix
@@ -71,7 +71,7 @@ class SAMix(AutoMix):
     def _check(self) -> None:
         super()._check()
         eta = self._generator['eta']
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta < math.inf:
+        if not is_number(eta, 0):
             raise InputError(f'SAMix(generator=dict(eta={eta!r})): expected a number of at least 0.')
         for key, known in (('loss', LOSSES), ('global_term', GLOBAL_TERMS)):
             value = self._generator[key]

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network
 from openmixup.policies.feature.sinkhorn import annealed_plan, plain_plan, similarity
@@ -67,13 +68,13 @@ class AlignMix(Mixup):
         pairing: str = 'permutation',
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < float('inf'):
+        if not is_number(eps) or eps <= 0:
             raise InputError(f'AlignMix(eps={eps!r}): expected a number above 0; the authors use 0.1.')
-        if type(iterations) is not int or iterations < 1:
+        if not is_whole(iterations, 1):
             raise InputError(f'AlignMix(iterations={iterations!r}): expected a whole number from 1 on.')
-        if type(stage) is not int:
+        if not is_whole(stage):
             raise InputError(f'AlignMix(stage={stage!r}): expected a whole number, -1 for the last hidden stage.')
-        if isinstance(align_prob, bool) or not isinstance(align_prob, int | float) or not 0 <= align_prob <= 1:
+        if not is_number(align_prob, 0, 1):
             raise InputError(f'AlignMix(align_prob={align_prob!r}): expected a probability from 0 to 1.')
         if not isinstance(annealing, bool):
             raise InputError(f'AlignMix(annealing={annealing!r}): expected True or False.')

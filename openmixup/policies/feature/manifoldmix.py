@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
@@ -43,8 +44,8 @@ class ManifoldMix(Mixup):
     ) -> None:
         super().__init__(alpha, per, pairing)
         name = type(self).__name__
-        whole = isinstance(layers, tuple | list) and all(type(layer) is int for layer in layers)
-        if not whole or len(layers) != 2 or not 0 <= layers[0] < layers[1]:
+        whole = isinstance(layers, tuple | list) and all(is_whole(layer, 0) for layer in layers)
+        if not whole or len(layers) != 2 or layers[0] >= layers[1]:
             raise InputError(
                 f'{name}(layers={layers!r}): expected two whole numbers (first, end) with 0 <= first < end.'
             )

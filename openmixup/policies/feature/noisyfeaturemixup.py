@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.context import Context
 from openmixup.policies.feature.manifoldmix import ManifoldMix
@@ -63,12 +63,12 @@ class NoisyFeatureMixup(ManifoldMix):
         pairing: str = 'permutation',
     ) -> None:
         super().__init__(alpha, layers, per, pairing)
-        if not _is_number(add_noise) or not 0 <= add_noise < 1e4:
+        if not is_number(add_noise) or not 0 <= add_noise < 1e4:
             raise InputError(
                 f'NoisyFeatureMixup(add_noise={add_noise!r}): expected a number from 0 to 10000, a standard deviation; '
                 'the authors have 0.4.'
             )
-        if not _is_number(mult_noise) or not 0 <= mult_noise <= 1:
+        if not is_number(mult_noise, 0, 1):
             raise InputError(
                 f'NoisyFeatureMixup(mult_noise={mult_noise!r}): expected a number from 0 to 1, a share; the authors '
                 'have 0.2.'
@@ -115,7 +115,3 @@ class Noise:
 def _like(hidden: Tensor) -> Tensor:
     """Memory for noise, in the order of the indices whatever that of ``hidden``, so that noise goes with places."""
     return torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

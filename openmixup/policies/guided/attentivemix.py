@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MaskPolicy
 from openmixup.policies.context import Context
@@ -73,9 +74,9 @@ class AttentiveMix(MaskPolicy):
             if value not in known:
                 hint = did_you_mean(value, known)
                 raise InputError(f'AttentiveMix({name}={value!r}){hint}: expected one of {", ".join(known)}.')
-        if not _whole(top_k):
+        if not is_whole(top_k, 1):
             raise InputError(f'AttentiveMix(top_k={top_k!r}): expected a whole number of cells, at least 1.')
-        if not (feat_size in (None, 'auto') or _whole(feat_size)):
+        if not (feat_size in (None, 'auto') or is_whole(feat_size, 1)):
             raise InputError(
                 f"AttentiveMix(feat_size={feat_size!r}): expected a height in pixels, 'auto' or None (as it is)."
             )
@@ -194,7 +195,3 @@ def _change(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> t
     if all(math.isclose(value, 1) for value in scale) and not any(abs(value) > 1e-6 for value in shift):
         return None
     return torch.tensor(scale).view(3, 1, 1), torch.tensor(shift).view(3, 1, 1)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

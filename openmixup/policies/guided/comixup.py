@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -102,13 +102,13 @@ class CoMixup(MixPolicy):
         super().__init__()
         self.alpha, self.grid, self.part, self.energy = alpha, grid, part, energy
         self.sweeps, self.clean_lam = sweeps, clean_lam
-        if not _number(alpha) or not 0.01 <= alpha < 1e4:
+        if not is_number(alpha) or not 0.01 <= alpha < 1e4:
             raise InputError(f'CoMixup(alpha={alpha!r}): expected a number from 0.01 to 10000, as of a Dirichlet.')
         for name, (low, high) in WHOLE.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            if not is_whole(value, low, high):
                 raise InputError(f'CoMixup({name}={value!r}): expected a whole number from {low} to {high}.')
-        if not _number(clean_lam) or clean_lam < 0:
+        if not is_number(clean_lam, 0):
             raise InputError(f'CoMixup(clean_lam={clean_lam!r}): expected a weight of at least 0.')
         self._energy = _merged(energy, self.ENERGY)
 
@@ -247,10 +247,6 @@ def _merged(given: Any, defaults: dict[str, float]) -> dict[str, float]:
             hint, known = did_you_mean(key, defaults), ', '.join(defaults)
             raise InputError(f'CoMixup(energy=...) has no entry {key!r}{hint}: it takes {known}.')
         expected, holds = NUMBERS[key]
-        if not _number(value) or not holds(value):
+        if not is_number(value) or not holds(value):
             raise InputError(f'CoMixup(energy=dict({key}={value!r})): expected a number {expected}.')
     return {**defaults, **(given or {})}
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

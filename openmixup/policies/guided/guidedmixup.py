@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -68,11 +69,11 @@ class GuidedMixup(MixPolicy):
             if value not in known[name]:
                 hint = did_you_mean(value, known[name])
                 raise InputError(f'GuidedMixup({name}={value!r}){hint}: expected one of {", ".join(known[name])}.')
-        if prob is not None and (isinstance(prob, bool) or not isinstance(prob, int | float) or not 0 <= prob <= 1):
+        if prob is not None and not is_number(prob, 0, 1):
             raise InputError(f'GuidedMixup(prob={prob!r}): expected a probability from 0 to 1, or None.')
-        if isinstance(group, bool) or not isinstance(group, int) or group < LEAST_GROUP:
+        if not is_whole(group, LEAST_GROUP):
             raise InputError(f'GuidedMixup(group={group!r}): expected a whole number of images, at least 3.')
-        if isinstance(clean_lam, bool) or not isinstance(clean_lam, int | float) or not 0 <= clean_lam < float('inf'):
+        if not is_number(clean_lam, 0):
             raise InputError(f'GuidedMixup(clean_lam={clean_lam!r}): expected a weight of at least 0.')
         self.saliency, self.prob, self.pairing = saliency, prob, pairing
         self.distance, self.group, self.clean_lam = distance, group, clean_lam

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -83,10 +84,10 @@ class KeepAugment(WrapPolicy):
                 f'KeepAugment(policy={self.policy!r}) mixes images or changes how far they are trusted, but what is '
                 'pasted back is of one: expected one that leaves each image its label, such as HideAndSeek.'
             )
-        if not _is_number(threshold) or not 0 <= threshold <= 1:
+        if not is_number(threshold, 0, 1):
             raise InputError(f'KeepAugment(threshold={threshold!r}): expected a share of the squares from 0 to 1.')
         for name, value in (('length', length), ('resolution', resolution)):
-            if not _is_number(value) or not 0 < value <= 1:
+            if not is_number(value) or not 0 < value <= 1:
                 raise InputError(
                     f'KeepAugment({name}={value!r}): expected a share of the image sides, above 0 and at most 1.'
                 )
@@ -175,7 +176,3 @@ def _pasted(view: View, images: Tensor, square: Tensor) -> View:
     masks = view.lazy_masks
     lazy = None if masks is None else lambda: torch.maximum(masks(), square)
     return replace(view, inputs=torch.lerp(view.inputs, images, square), lazy_masks=lazy)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

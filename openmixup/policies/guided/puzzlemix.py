@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
@@ -114,26 +114,26 @@ class PuzzleMix(PairPolicy):
     def _check(self) -> None:
         low, high = GRIDS
         listed = isinstance(self.grids, Sequence) and not isinstance(self.grids, str) and len(self.grids) > 0
-        if not listed or not all(_whole(grid) and low <= grid <= high for grid in self.grids):
+        if not listed or not all(is_whole(grid, low, high) for grid in self.grids):
             raise InputError(
                 f'PuzzleMix(grids={self.grids!r}): expected whole numbers from {low} to {high}, as (2, 4, 8).'
             )
-        if not _whole(self.levels) or not LEVELS[0] <= self.levels <= LEVELS[1]:
+        if not is_whole(self.levels, *LEVELS):
             raise InputError(
                 f'PuzzleMix(levels={self.levels!r}): expected a whole number from {LEVELS[0]} to {LEVELS[1]}.'
             )
         for argument, key, expected, holds in NUMBERS:
             value = getattr(self, f'_{argument}')[key]
-            if not _number(value) or not holds(value):
+            if not is_number(value) or not holds(value):
                 raise InputError(f'PuzzleMix({argument}=dict({key}={value!r})): expected a number {expected}.')
         size = self._transport['t_size']
-        if size is not None and (not _whole(size) or not (size == -1 or size >= 1)):
+        if size is not None and (not is_whole(size, -1) or size == 0):
             raise InputError(
                 f'PuzzleMix(transport=dict(t_size={size!r})): expected pixels, at least 1, -1 for whole cells or None '
                 'for no transport.'
             )
         clean = self.clean_lam if isinstance(self.clean_lam, Sequence) else (self.clean_lam, 0)
-        if isinstance(clean, str) or len(clean) != 2 or not all(_number(part) and part >= 0 for part in clean):
+        if isinstance(clean, str) or len(clean) != 2 or not all(is_number(part, 0) for part in clean):
             raise InputError(
                 f'PuzzleMix(clean_lam={self.clean_lam!r}): expected a weight of at least 0, or (weight, epochs).'
             )
@@ -274,11 +274,3 @@ def _merged(argument: str, given: Any, defaults: dict[str, Any]) -> dict[str, An
                 f'{", ".join(defaults)}.'
             )
     return {**defaults, **(given or {})}
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import PairPolicy, blended, own_masks
 from openmixup.policies.context import Context
@@ -64,10 +65,9 @@ class SaliencyGrafting(PairPolicy):
         if saliency not in SALIENCIES:
             hint = did_you_mean(saliency, SALIENCIES)
             raise InputError(f'SaliencyGrafting(saliency={saliency!r}){hint}: expected one of {", ".join(SALIENCIES)}.')
-        if isinstance(grid, bool) or not isinstance(grid, int) or grid < 2:
+        if not is_whole(grid, 2):
             raise InputError(f'SaliencyGrafting(grid={grid!r}): expected a whole number of cells, at least 2.')
-        number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-        if not number or not 1e-3 <= temperature <= 1e3:
+        if not is_number(temperature, 1e-3, 1e3):
             raise InputError(f'SaliencyGrafting(temperature={temperature!r}): expected a number from 0.001 to 1000.')
         self.saliency, self.grid, self.temperature = saliency, grid, temperature
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
@@ -66,7 +67,7 @@ class SnapMix(PairPolicy):
         same_class: str = 'double',
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(prob, bool) or not isinstance(prob, int | float) or not 0 <= prob <= 1:
+        if not is_number(prob, 0, 1):
             raise InputError(f'SnapMix(prob={prob!r}): expected a probability from 0 to 1.')
         if same_class not in SAME_CLASS:
             raise InputError(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -81,14 +81,14 @@ class SuperMix(MixPolicy):
         teacher: str = 'momentum',
     ) -> None:
         super().__init__()
-        if not _number(alpha, 0.01, 1e4):
+        if not is_number(alpha, 0.01, 1e4):
             raise InputError(f'SuperMix(alpha={alpha!r}): expected a number from 0.01 to 10000, as of a Dirichlet.')
         for name, value, least in (('k', k, 2), ('steps', steps, 1), ('grid', grid, 2)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if not is_whole(value, least):
                 raise InputError(f'SuperMix({name}={value!r}): expected a whole number of at least {least}.')
-        if not _number(sigma, 0.01, 100):
+        if not is_number(sigma, 0.01, 100):
             raise InputError(f'SuperMix(sigma={sigma!r}): expected a number of cells from 0.01 to 100.')
-        if not _number(sparsity, 0, 1e6):
+        if not is_number(sparsity, 0, 1e6):
             raise InputError(f'SuperMix(sparsity={sparsity!r}): expected a weight from 0 to 1000000.')
         for name, choice, known in (('unfinished', unfinished, UNFINISHED), ('teacher', teacher, TEACHERS)):
             if choice not in known:
@@ -238,7 +238,3 @@ def _mixed(images: Tensor, donors: Sequence[Tensor], masks: Tensor) -> Tensor:
 def _enlarging(length: int, cells: int) -> Tensor:
     """(length, cells) on the CPU: the weights of the cells at each pixel, bilinear along one side."""
     return F.interpolate(torch.eye(cells)[None], size=length, mode='linear')[0].mT.contiguous()
-
-
-def _number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
@@ -61,12 +62,11 @@ class MergeMix(PairPolicy):
         mixup: float | None = 0.8,
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(merge, bool) or not isinstance(merge, int | float) or not 0 <= merge < 1:
+        if not is_number(merge) or not 0 <= merge < 1:
             raise InputError(f'MergeMix(merge={merge!r}): expected a share of the patches in [0, 1).')
-        if isinstance(block, bool) or not isinstance(block, int):
+        if not is_whole(block):
             raise InputError(f'MergeMix(block={block!r}): expected a whole number, -1 for the last block.')
-        number = isinstance(mixup, int | float) and not isinstance(mixup, bool)
-        if mixup is not None and not (number and 0.01 <= mixup < 1e4):
+        if mixup is not None and not (is_number(mixup) and 0.01 <= mixup < 1e4):
             raise InputError(
                 f'MergeMix(mixup={mixup!r}): expected an alpha from 0.01 to 10000, or None to leave it out.'
             )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context
@@ -67,11 +68,11 @@ class MixPro(PairPolicy):
         progressive: bool = True,
     ) -> None:
         super().__init__(alpha, per, pairing)
-        if isinstance(cells, bool) or not isinstance(cells, int) or cells < 2:
+        if not is_whole(cells, 2):
             raise InputError(f'MixPro(cells={cells!r}): expected a whole number of cells along a side, from 2 on.')
         if rounding not in ROUNDINGS:
             raise InputError(f'MixPro(rounding={rounding!r}): expected one of {", ".join(ROUNDINGS)}.')
-        if isinstance(smoothing, bool) or not isinstance(smoothing, int | float) or not 0 <= smoothing < 1:
+        if not is_number(smoothing) or not 0 <= smoothing < 1:
             raise InputError(f'MixPro(smoothing={smoothing!r}): expected a number in [0, 1); the authors use 0.1.')
         for name, value in (('detach', detach), ('progressive', progressive)):
             if not isinstance(value, bool):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from openmixup.checks import is_number, is_range
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
@@ -66,8 +67,7 @@ class SMMix(MixPolicy):
         consistency: float = 1.0,
     ) -> None:
         super().__init__()
-        given = list(sides) if isinstance(sides, Sequence) and not isinstance(sides, str) else []
-        if len(given) != 2 or not all(_number(side) for side in given) or not 0 < given[0] <= given[1] < 1:
+        if not is_range(sides) or not 0 < sides[0] <= sides[1] < 1:
             raise InputError(
                 f'SMMix(sides={sides!r}): expected two shares of the side of the grid, as (0.25, 0.75), the first not '
                 'above the second, both between 0 and 1.'
@@ -75,7 +75,7 @@ class SMMix(MixPolicy):
         if pairing not in tuple(PAIRINGS):
             raise InputError(f'SMMix(pairing={pairing!r}): expected one of {", ".join(PAIRINGS)}.')
         for name, value in (('fine', fine), ('consistency', consistency)):
-            if not _number(value) or not 0 <= value < float('inf'):
+            if not is_number(value, 0):
                 raise InputError(f'SMMix({name}={value!r}): expected a number of at least 0, the weight of a loss.')
         self.sides, self.pairing, self.fine, self.consistency = sides, pairing, fine, consistency
         self.fine_head: nn.Linear | None = None
@@ -201,7 +201,3 @@ def consistency_loss(logits: Tensor, clean: Tensor, mixture: Mixture, batch: Bat
         least = F.binary_cross_entropy_with_logits(wanted, wanted.sigmoid(), reduction='none')
         return (each - least).mean()
     return F.kl_div(logits.log_softmax(1), wanted.log_softmax(1), reduction='batchmean', log_target=True)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

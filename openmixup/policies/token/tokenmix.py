@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import PairPolicy
 from openmixup.policies.context import Context, Network
@@ -180,4 +181,4 @@ def kept_and_pasted(maps: Tensor, own: Tensor, partner: Tensor) -> Tensor:
 
 def _is_grid(grid: Any) -> bool:
     whole = isinstance(grid, tuple | list) and len(grid) == 2
-    return whole and all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in grid)
+    return whole and all(is_whole(side, 1) for side in grid)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
@@ -72,11 +73,10 @@ class TokenMixup(MixPolicy):
     def __init__(self, tau: float = 0.5, rho: float = 0.005, stage: int = 1, saliency: str = 'rollout') -> None:
         super().__init__()
         for name, value, most in (('tau', tau, 1), ('rho', rho, math.inf)):
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or not 0 <= value <= most:
+            if not is_number(value, 0, most):
                 span = 'from 0 to 1' if most == 1 else 'of at least 0'
                 raise InputError(f'TokenMixup({name}={value!r}): expected a number {span}.')
-        if type(stage) is not int:
+        if not is_whole(stage):
             raise InputError(f'TokenMixup(stage={stage!r}): expected a whole number, -1 for the last block.')
         if saliency not in SALIENCY:
             hint = did_you_mean(saliency, SALIENCY)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -52,7 +53,7 @@ class TransMix(WrapPolicy):
         ratio: float = 0.5,
     ) -> None:
         super().__init__(policy)
-        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+        if not is_number(ratio, 0, 1):
             raise InputError(f'TransMix(ratio={ratio!r}): expected a number from 0 to 1; the authors use 0.5.')
         self.ratio = ratio
 

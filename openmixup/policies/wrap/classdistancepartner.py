@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy, PairPolicy
 from openmixup.policies.context import Context, Network
@@ -86,7 +86,7 @@ class ClassDistancePartner(WrapPolicy):
                     f'ClassDistancePartner(policy={type(inner).__name__}) cannot give it partners, since it {reason}: '
                     'expected a policy such as Mixup or CutMix.'
                 )
-        if isinstance(tau, bool) or not isinstance(tau, int | float) or not LEAST_TAU <= tau < math.inf:
+        if not is_number(tau, LEAST_TAU):
             raise InputError(
                 f'ClassDistancePartner(tau={tau!r}): expected a number of at least {LEAST_TAU}, such as 0.2.'
             )

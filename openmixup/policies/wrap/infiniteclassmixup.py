@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -66,8 +66,7 @@ class InfiniteClassMixup(WrapPolicy):
         super().__init__(policy)
         given = {'class_weight': class_weight, 'pair_weight': pair_weight, 'label_weight': label_weight}
         for name, value in given.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
+            if not is_number(value, 0):
                 raise InputError(f'InfiniteClassMixup({name}={value!r}): expected a number of at least 0.')
         if class_weight == pair_weight == 0:
             raise InputError(

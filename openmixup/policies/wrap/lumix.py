@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -51,7 +52,7 @@ class LUMix(WrapPolicy):
     ) -> None:
         super().__init__(policy)
         for name, share in (('predicted', predicted), ('drawn', drawn)):
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            if not is_number(share, 0, 1):
                 raise InputError(f'LUMix({name}={share!r}): expected a number from 0 to 1.')
         if predicted + drawn > 1:
             raise InputError(

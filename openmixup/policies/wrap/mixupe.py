@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy, PairPolicy
 from openmixup.policies.context import Context
@@ -86,12 +87,11 @@ class MixupE(WrapPolicy):
         if sign not in (None, 1, -1):
             raise InputError(f'MixupE(sign={sign!r}): expected 1, -1 or None for the sign of the authors.')
         for name, value in (('eta', eta), ('threshold', threshold)):
-            if not _is_number(value):
+            if not is_number(value) and not (isinstance(value, float) and value == math.inf):
                 raise InputError(f'MixupE({name}={value!r}): expected a number.')
         if not 0 <= eta < math.inf:
             raise InputError(f'MixupE(eta={eta!r}): expected a number of at least 0; to turn the term use sign.')
-        given = _is_number(constant) and constant not in (math.inf, -math.inf)
-        if not given and (constant is not None or _alpha_of(self.policy) is None):
+        if not is_number(constant) and (constant is not None or _alpha_of(self.policy) is None):
             raise InputError(
                 f'MixupE(constant={constant!r}) around {type(self.policy).__name__}: expected a number, or None for an '
                 'inner policy with lam from Beta(alpha, alpha); give alpha / (2 * alpha + 1), such as 0.33.'
@@ -155,7 +155,3 @@ def _alpha_of(policy: MixPolicy) -> float | None:
     """The alpha of a policy that draws lam from Beta(alpha, alpha); None of another."""
     law = policy.lam_beta if isinstance(policy, PairPolicy) else None
     return law[0] if law is not None and law[0] == law[1] else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value

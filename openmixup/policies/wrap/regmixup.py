@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context
@@ -45,7 +46,7 @@ class RegMixup(WrapPolicy):
         join: bool = True,
     ) -> None:
         super().__init__(policy)
-        if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta < float('inf'):
+        if not is_number(eta, 0):
             raise InputError(f'RegMixup(eta={eta!r}): expected a number of at least 0, the weight of the mixed part.')
         if reduction not in tuple(REDUCTIONS):
             raise InputError(f'RegMixup(reduction={reduction!r}): expected one of {", ".join(REDUCTIONS)}.')

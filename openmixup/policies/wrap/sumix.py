@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
 from openmixup.policies.context import Context, Network
@@ -69,9 +69,9 @@ class SUMix(WrapPolicy):
         if direction not in tuple(SIGNS):
             hint = did_you_mean(direction, SIGNS)
             raise InputError(f'SUMix(direction={direction!r}): expected one of {", ".join(SIGNS)}{hint}.')
-        if not _is_number(gamma) or gamma < 0:
+        if not is_number(gamma, 0):
             raise InputError(f'SUMix(gamma={gamma!r}): expected a number of at least 0, the weight of a loss.')
-        if not _is_number(scale) or not 0 < scale <= FAR / 10:
+        if not is_number(scale) or not 0 < scale <= FAR / 10:
             raise InputError(
                 f'SUMix(scale={scale!r}): expected a number above 0 and at most {FAR / 10:g}, such as 100.'
             )
@@ -182,7 +182,3 @@ def distances(mixed: Tensor, clean: Tensor, mixture: Mixture, classes: Tensor) -
 def is_mixed(view: View) -> bool:
     """Whether the view is of several sources."""
     return view.mixture.index.shape[1] > 1
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

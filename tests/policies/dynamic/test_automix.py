@@ -293,6 +293,7 @@ def vanilla_cost():
         ({'mask_loss': {'kind': 'l3'}}, "kind='l3'"),
         ({'mask_loss': {'wieght': 1}}, "did you mean 'weight'"),
         ({'classifier': {'clean': 0}}, 'clean=0'),
+        ({'classifier': {'mixed': math.inf}}, 'mixed=inf'),
         ({'classifier': {'lam_margin': 0.5}}, 'lam_margin=0.5'),
         ({'classifier': {'mask_adjust': 1.5}}, 'mask_adjust=1.5'),
         ({'classifier': {'margin': 0.1}}, 'lam_margin'),

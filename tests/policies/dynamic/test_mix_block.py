@@ -280,6 +280,8 @@ def test_dropout_acts_in_training_only():
         ({'upsample': 3}, "upsample='3'"),
         ({'remap': -0.2}, 'remap=-0.2'),
         ({'remap': math.inf}, 'remap=inf'),
+        ({'remap': True}, 'remap=True'),
+        ({'dropout': False}, 'dropout=False'),
         ({'dropout': 1.0, 'value': 'two_layer'}, 'dropout=1.0'),
         ({'dropout': 0.1}, "use value='two_layer'"),
         ({'joint': 'yes'}, "joint='yes'"),

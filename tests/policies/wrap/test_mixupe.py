@@ -270,6 +270,7 @@ def test_a_transformer_is_differentiated_twice(variant):
     ({'eta': -1.0}, 'at least 0'),
     ({'eta': float('nan')}, 'expected a number'),
     ({'threshold': None}, 'expected a number'),
+    ({'threshold': -float('inf')}, 'expected a number'),
     ({'constant': 'a'}, 'expected a number, or None'),
     ({'constant': float('inf')}, 'constant=inf'),
     ({'eta': float('inf')}, 'eta=inf'),
@@ -280,6 +281,7 @@ def test_wrong_arguments_are_refused(options, match):
     with pytest.raises(InputError, match=match):
         MixupE(**options)
     assert MixupE(RandomChoice(), constant=0.3).c == 0.3
+    assert MixupE(threshold=float('inf')).threshold == float('inf')  # leaves no sample out
 
 
 def test_without_a_learner_it_says_so():
