@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 
 __all__ = ['REPORT', 'BadImages']
@@ -37,7 +38,7 @@ class BadImages:
 
     def __init__(self, budget: float, total: int) -> None:
         share = isinstance(budget, float) and 0 <= budget < 1
-        if isinstance(budget, bool) or not (share or (isinstance(budget, int) and budget >= 0)):
+        if not share and not is_whole(budget, 0):
             raise InputError(
                 f'bad_image_budget={budget!r}: expected a whole number of images of at least 0, or a share below 1.'
             )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from openmixup.checks import is_number, is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.selection import Selectable, build_inner, members_of
 from openmixup.errors import InputError, did_you_mean
@@ -82,7 +83,7 @@ def label_noise(
     """
     built = build_inner(dataset, 'LabelNoise')
     check_choice('LabelNoise.kind', kind, ('symmetric', 'asymmetric'))
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+    if not is_number(rate, 0, 1):
         raise InputError(f'LabelNoise(rate={rate!r}): expected a share from 0 to 1.')
     if (mapping is None) != (kind == 'symmetric'):
         need = "takes no mapping: leave it out, or say kind='asymmetric'"
@@ -133,7 +134,7 @@ def _within_superclasses() -> dict[str, str]:
 def _number(name: int | str, classes: tuple[str, ...], mapping: object) -> int:
     if isinstance(name, str) and name in classes:
         return classes.index(name)
-    if isinstance(name, int) and not isinstance(name, bool) and 0 <= name < len(classes):
+    if is_whole(name, 0, len(classes) - 1):
         return name
     where = f'mapping={mapping!r}' if isinstance(mapping, str) else 'mapping=...'
     raise InputError(

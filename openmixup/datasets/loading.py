@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from openmixup.checks import is_number, is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
 from openmixup.datasets.repeated import RepeatedBatchSampler
@@ -99,19 +99,15 @@ def check_bank(bank: Mapping[str, Any]) -> None:
     weights, power, size = bank.get('weights', 'inverse'), bank.get('power', 1.0), bank.get('batch_size')
     if isinstance(weights, str):
         check_choice('bank.weights', weights, ('inverse', 'uniform'))
-    elif not isinstance(weights, list | tuple) or not all(_number(weight) for weight in weights) or not any(weights):
+    elif not (isinstance(weights, list | tuple) and all(is_number(each, 0) for each in weights) and any(weights)):
         raise InputError(
             f"bank.weights={weights!r}: expected 'inverse', 'uniform' or a number of at least 0 for each class, not 0 "
             'for all.'
         )
-    if not _number(power):
+    if not is_number(power, 0):
         raise InputError(f'bank.power={power!r}: expected a number of at least 0.')
-    if size is not None and (type(size) is not int or size < 1):
+    if size is not None and not is_whole(size, 1):
         raise InputError(f'bank.batch_size={size!r}: expected a whole number of at least 1, or None for the same.')
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def bank_weights(dataset: Any, weights: Any = 'inverse', power: float = 1.0) -> Tensor:

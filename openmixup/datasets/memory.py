@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from openmixup.checks import is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.selection import Selectable, per_class_index
 from openmixup.errors import InputError
@@ -100,7 +101,7 @@ class InMemoryDataset(Selectable, Dataset):
 
     def _draw_subset(self, per_class: int, seed: int) -> Tensor:
         """Indices, in rising order, of ``per_class`` images of each class."""
-        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+        if not is_whole(per_class, 1):
             raise InputError(f'per_class={per_class!r}: give a whole number of at least 1, or None for all images.')
         sizes = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
         for name, size in zip(self.classes, sizes, strict=True):

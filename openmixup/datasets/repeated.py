@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
+from openmixup.checks import is_whole
 from openmixup.datasets.samplers import EpochBatchSampler
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
@@ -60,7 +61,7 @@ class RepeatedBatchSampler(EpochBatchSampler):
         start_batch: int = 0,
         carry_copy: bool = False,
     ) -> None:
-        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+        if not is_whole(repeats, 1):
             raise InputError(f'repeats={repeats!r}: give a whole number of at least 1.')
         if not shuffle:
             raise InputError(f'repeats={repeats} with shuffle=False: only a shuffled (training) order repeats images.')

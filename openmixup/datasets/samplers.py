@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATA_SAMPLERS
@@ -21,7 +22,7 @@ def _check(length: int, batch_size: int, rank: int, world_size: int, start_batch
     numbers = {'length': length, 'batch_size': batch_size, 'world_size': world_size, 'start_batch': start_batch}
     for name, value in numbers.items():
         least = 0 if name == 'start_batch' else 1
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        if not is_whole(value, least):
             raise InputError(f'{name}={value!r}: give a whole number of at least {least}.')
     if not 0 <= rank < world_size:
         raise InputError(f'rank={rank} is outside 0 to {world_size - 1} (world_size={world_size}).')

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openmixup.checks import is_number, is_whole
 from openmixup.datasets.selection import Selectable, build_inner, members_of, per_class_index
 from openmixup.errors import InputError, did_you_mean
 from openmixup.randomness import keyed_generator
@@ -43,9 +44,7 @@ def subset(
         raise InputError(
             f'Subset(per_class={per_class!r}, fraction={fraction!r}): give one of them, such as per_class=100.'
         )
-    if fraction is not None and (
-        isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1
-    ):
+    if fraction is not None and not (is_number(fraction) and 0 < fraction <= 1):
         raise InputError(f'Subset(fraction={fraction!r}): expected a share above 0 to 1.')
     if fraction is not None and built.labels.is_floating_point():
         order = torch.randperm(len(built.labels), generator=keyed_generator(seed, 'subset'))
@@ -53,7 +52,7 @@ def subset(
         return built.select(index, f'Subset of {fraction:g} of the samples')
     sizes = _sizes(built)
     if per_class is not None:
-        if isinstance(per_class, bool) or not isinstance(per_class, int) or per_class < 1:
+        if not is_whole(per_class, 1):
             raise InputError(f'Subset(per_class={per_class!r}): expected a whole number of at least 1.')
         least = min(range(len(sizes)), key=sizes.__getitem__)
         if sizes[least] < per_class:
@@ -110,7 +109,7 @@ def long_tail(
         InputError: a factor below 1, an order that does not name each class once, a single class, or one left empty.
     """
     built = build_inner(dataset, 'LongTail')
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < math.inf:
+    if not is_number(factor, 1):
         raise InputError(f'LongTail(factor={factor!r}): expected a number of at least 1, such as 100.')
     classes = len(built.classes)
     if classes < 2:
@@ -167,7 +166,7 @@ def class_balanced(dataset: Mapping[str, Any] | Selectable, power: float = 0.0, 
         InputError: a power out of its range, or the data has no classes.
     """
     built = build_inner(dataset, 'ClassBalanced')
-    if isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1:
+    if not is_number(power, 0, 1):
         raise InputError(f'ClassBalanced(power={power!r}): expected a number from 0 to 1.')
     largest = max(_sizes(built))
     index: list[Tensor] = []

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.models.attention import describe
 
@@ -32,7 +33,7 @@ def layer_scales(model: nn.Module, decay: float) -> dict[int, float]:
     Raises:
         InputError: ``decay`` is out of its range, or the network does not say what its layers are.
     """
-    if isinstance(decay, bool) or not isinstance(decay, int | float) or not 0 < decay <= 1:
+    if not is_number(decay) or not 0 < decay <= 1:
         raise InputError(f'paramwise_cfg.layer_decay={decay!r}: expected a number above 0 and at most 1, such as 0.75.')
     backbone: Any = getattr(getattr(model, 'student', None), 'backbone', None)
     net: Any = getattr(backbone, 'net', None)

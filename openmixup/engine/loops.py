@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from mmengine.runner import BaseLoop
 
+from openmixup.checks import is_whole
 from openmixup.datasets.loading import BatchLoader
 from openmixup.engine.distributed import learner_of
 from openmixup.engine.failures import Rollback, memory_errors
@@ -65,7 +66,7 @@ class TrainLoop(BaseLoop):
     def __init__(self, runner: Any, dataloader: BatchLoader, val_interval: int, val_begin: int) -> None:
         super().__init__(runner, dataloader)
         for name, value in (('val_interval', val_interval), ('val_begin', val_begin)):
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise InputError(f'train_cfg.{name}={value!r}: expected a whole number of at least 1.')
         self.val_interval, self.val_begin = val_interval, val_begin
         self.epoch = self.iter = self.images = 0
@@ -173,7 +174,7 @@ class EpochLoop(TrainLoop):
         self, runner: Any, dataloader: BatchLoader, max_epochs: int, val_interval: int = 1, val_begin: int = 1
     ) -> None:
         super().__init__(runner, dataloader, val_interval, val_begin)
-        if not isinstance(max_epochs, int) or max_epochs < 1:
+        if not is_whole(max_epochs, 1):
             raise InputError(f'train_cfg.max_epochs={max_epochs!r}: expected a whole number of at least 1.')
         self._max_epochs = max_epochs
 
@@ -251,7 +252,7 @@ class IterLoop(TrainLoop):
         self, runner: Any, dataloader: BatchLoader, max_iters: int, val_interval: int = 1000, val_begin: int = 1
     ) -> None:
         super().__init__(runner, dataloader, val_interval, val_begin)
-        if not isinstance(max_iters, int) or max_iters < 1:
+        if not is_whole(max_iters, 1):
             raise InputError(f'train_cfg.max_iters={max_iters!r}: expected a whole number of at least 1.')
         self._max_iters = max_iters
 

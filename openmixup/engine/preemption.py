@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 
 __all__ = ['EXIT_CODE', 'GRACE', 'Preempted', 'Preemption']
@@ -50,7 +51,7 @@ class Preemption:
     """
 
     def __init__(self, grace: float = GRACE) -> None:
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace > 0:
+        if not is_number(grace) or grace <= 0:
             raise InputError(f'env_cfg.preemption_grace={grace!r}: expected a number of seconds above 0.')
         self.grace = grace
         self.signal: int | None = None

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.datasets.decode import MAX_PIXELS
 from openmixup.engine.checkpoint import read_checkpoint
 from openmixup.engine.files import write_atomically
@@ -37,9 +38,7 @@ def data_of(content: Mapping[str, Any], path: str | Path) -> tuple[list[str], li
         raise InputError(f'{path} has no list of names for classes: use a checkpoint of a run.')
     sides = list(shape) if isinstance(shape, list | tuple) else [0]
     if sides and (
-        len(sides) != 3
-        or any(type(side) is not int or side < 1 for side in sides)
-        or sides[0] * sides[1] * sides[2] > MAX_PIXELS
+        len(sides) != 3 or not all(is_whole(side, 1) for side in sides) or sides[0] * sides[1] * sides[2] > MAX_PIXELS
     ):
         raise InputError(
             f'{path} has image_shape={printable(shape)}: expected [channels, height, width] of images that fit into '

@@ -11,6 +11,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.registry import METRICS
 
@@ -29,9 +30,9 @@ class ClassificationMetric:
     """
 
     def __init__(self, topk: Sequence[int] = (1, 5), bins: int = 15) -> None:
-        if not topk or any(not isinstance(k, int) or k < 1 for k in topk):
+        if not topk or not all(is_whole(k, 1) for k in topk):
             raise InputError(f'ClassificationMetric(topk={topk!r}): expected whole numbers of at least 1.')
-        if not isinstance(bins, int) or bins < 1:
+        if not is_whole(bins, 1):
             raise InputError(f'ClassificationMetric(bins={bins!r}): expected a whole number of at least 1.')
         self.topk, self.bins = tuple(topk), bins
         self.reset()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.models.student import Student
 
@@ -44,9 +45,9 @@ class Teacher(nn.Module):
     ) -> None:
         super().__init__()
         for name, value in (('decay', decay), ('end', decay if end is None else end)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            if not is_number(value, 0, 1):
                 raise InputError(f'teacher=dict({name}={value!r}): expected a number from 0 to 1.')
-        if isinstance(hold, bool) or not isinstance(hold, int | float) or not 0 <= hold < 1:
+        if not is_number(hold) or not 0 <= hold < 1:
             raise InputError(f'teacher=dict(hold={hold!r}): expected a share of the run, from 0 to below 1.')
         if bn not in ('running', 'batch'):
             raise InputError(f"teacher=dict(bn={bn!r}): expected 'running' or 'batch'.")

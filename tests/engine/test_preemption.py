@@ -121,7 +121,7 @@ def test_a_process_without_a_safe_point_ends_in_time():
     assert time.monotonic() - start < 50
 
 
-@pytest.mark.parametrize('grace', [0, -1, '5', True, None])
+@pytest.mark.parametrize('grace', [0, -1, '5', True, None, float('inf')])
 def test_a_grace_that_is_no_time_is_refused(grace):
     with pytest.raises(InputError, match='env_cfg.preemption_grace=.*expected a number of seconds above 0'):
         Preemption(grace)

@@ -79,6 +79,8 @@ def test_mistakes_are_refused():
         ClassificationMetric().update(torch.eye(3), torch.eye(3))
     with pytest.raises(InputError, match='topk'):
         ClassificationMetric(topk=(0,))
+    with pytest.raises(InputError, match='bins=True'):
+        ClassificationMetric(bins=True)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from openmixup.checks import is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.transforms import operations as op
 from openmixup.datasets.transforms.base import BatchTransform
@@ -68,7 +69,7 @@ class RandAugment(BatchTransform):
         interpolation: str = 'bilinear',
     ) -> None:
         check_choice('interpolation', interpolation, ('bilinear', 'bicubic'))
-        if isinstance(num_ops, bool) or not isinstance(num_ops, int) or num_ops < 0:
+        if not is_whole(num_ops, 0):
             raise InputError(f'num_ops={num_ops!r}: give a whole number of at least 0.')
         if not 0 <= magnitude <= _TOP or not 0 <= magnitude_std < math.inf:
             raise InputError(

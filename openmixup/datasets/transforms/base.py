@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.registry import TRANSFORMS
 
@@ -18,7 +19,7 @@ __all__ = ['BatchTransform', 'Compose', 'check_range', 'pair']
 def pair(name: str, value: int | Sequence[int]) -> tuple[int, int]:
     """``(height, width)`` of an argument that is one side or two, each at least 1 pixel."""
     sides = (value, value) if isinstance(value, int) else tuple(value)
-    if len(sides) != 2 or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sides):
+    if len(sides) != 2 or not all(is_whole(side, 1) for side in sides):
         raise InputError(f'{name}={value!r}: give a side, or (height, width), of at least 1 pixel.')
     return sides[0], sides[1]
 

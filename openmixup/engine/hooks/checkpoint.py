@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 
+from openmixup.checks import is_whole
 from openmixup.engine.checkpoint import checkpoint_files, write_checkpoint
 from openmixup.engine.disk import check_space
 from openmixup.engine.distributed import learner_of
@@ -41,7 +42,7 @@ class CheckpointHook(Hook):
 
     def __init__(self, interval: int = 1, keep: int = 1, save_best: str | None = 'top1', by_epoch: bool = True) -> None:
         for name, value in (('interval', interval), ('keep', keep)):
-            if not isinstance(value, int) or value < 1:
+            if not is_whole(value, 1):
                 raise InputError(f'CheckpointHook({name}={value!r}): expected a whole number of at least 1.')
         self.interval, self.keep, self.save_best, self.by_epoch = interval, keep, save_best, by_epoch
 

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.engine.distributed import accelerator, learner_of
 from openmixup.engine.loops import IterLoop
 from openmixup.errors import InputError
@@ -40,7 +41,7 @@ class LogHook(Hook):
     priority = 'BELOW_NORMAL'
 
     def __init__(self, interval: int = 50) -> None:
-        if not isinstance(interval, int) or interval < 1:
+        if not is_whole(interval, 1):
             raise InputError(f'LogHook(interval={interval!r}): expected a whole number of at least 1.')
         self.interval = interval
         self._sums: dict[str, Tensor] = {}  # of the interval

@@ -12,6 +12,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from openmixup.checks import is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.engine.checkpoint import latest_checkpoint
 from openmixup.engine.distributed import check_same_step, learner_of
@@ -76,7 +77,7 @@ class NonFiniteHook(Hook):
     def __init__(self, action: str = 'raise', max_skips: int = 10, max_rollbacks: int = 3) -> None:
         check_choice('NonFiniteHook.action', action, ('raise', 'skip', 'rollback'))
         for name, value in (('max_skips', max_skips), ('max_rollbacks', max_rollbacks)):
-            if type(value) is not int or value < 1:
+            if not is_whole(value, 1):
                 raise InputError(f'NonFiniteHook({name}={value!r}): expected a whole number of at least 1.')
         self.action, self.max_skips, self.max_rollbacks = action, max_skips, max_rollbacks
         self.left_out: list[int] = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.models.losses.soft_ce import SoftCrossEntropy
 from openmixup.registry import MODELS
@@ -64,7 +65,7 @@ class DecoupledCrossEntropy(nn.Module):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not _is_number(eta) or eta < 0:
+        if not is_number(eta, 0):
             raise InputError(f'eta={eta!r} of DecoupledCrossEntropy is no number of at least 0.')
         if side not in SIDES:
             hint = did_you_mean(side, SIDES)
@@ -135,7 +136,7 @@ class TwoHotBinaryCrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         _check_rescaling('TwoHotBinaryCrossEntropy', power, threshold)
-        if not _is_number(negative_weight) or not 0 <= negative_weight <= 1:
+        if not is_number(negative_weight, 0, 1):
             raise InputError(f'negative_weight={negative_weight!r} of TwoHotBinaryCrossEntropy is not in [0, 1].')
         if scale not in ('mean', 'sum'):
             hint = did_you_mean(scale, ('mean', 'sum'))
@@ -169,11 +170,7 @@ def rescaled(weight: Tensor, power: float, threshold: float) -> Tensor:
 
 
 def _check_rescaling(name: str, power: Any, threshold: Any) -> None:
-    if not _is_number(power) or power < 0:
+    if not is_number(power, 0):
         raise InputError(f'power={power!r} of {name} is no number of at least 0; 0 counts every mixed class alike.')
-    if not _is_number(threshold) or not 0 < threshold <= 1:
+    if not is_number(threshold) or not 0 < threshold <= 1:
         raise InputError(f'threshold={threshold!r} of {name} is not above 0 and at most 1.')
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
