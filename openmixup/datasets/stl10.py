@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from openmixup.checks import is_whole
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.memory import InMemoryDataset
 from openmixup.datasets.official import Official
@@ -106,7 +107,7 @@ class STL10(InMemoryDataset):
     @staticmethod
     def _fold(folder: Path, fold: int, count: int) -> list[int]:
         """Numbers of the images of a fold."""
-        if isinstance(fold, bool) or fold not in range(10):
+        if not is_whole(fold, 0, 9):
             raise InputError(f'fold={fold!r}: give a number from 0 to 9, or None for all images.')
         file = folder / _FOLDS
         lines = file.read_text().splitlines() if file.is_file() else []

@@ -216,7 +216,7 @@ def test_stl10_is_read_by_columns_and_folds(tmp_path, builders):
     assert (data.images[0, 0] == 255).nonzero().tolist() == [[50, 0]]
     assert build('stl10', tmp_path, 'train', allow_subset=True, fold=1).images[:, 0, 9, 9].tolist() == [70, 40, 10]
     assert build('stl10', tmp_path, 'train', allow_subset=True, fold=0).labels.tolist() == [0, 1, 2]
-    for fold, reason in ((10, 'from 0 to 9'), (2, 'has no fold 2')):
+    for fold, reason in ((10, 'from 0 to 9'), (1.0, 'from 0 to 9'), (2, 'has no fold 2')):
         with pytest.raises(InputError, match=reason):
             build('stl10', tmp_path, 'train', allow_subset=True, fold=fold)
 
