@@ -22,6 +22,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (82.28, _PAGE),
     'samix': (82.35, _PAGE),

@@ -32,6 +32,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'vanilla': (77.09, _PAGE),
     'randomchoice-deit': (81.83, _PAGE),

@@ -27,6 +27,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'best'
 published = {
     'automix': (82.18, _PAGE),
     'samix': (82.85, _PAGE),

@@ -20,6 +20,7 @@ policies = {
 }
 seeds = (0,)
 vary = dict(epochs=(100, 300))
+published_score = 'median10'
 published = {
     'automix': {100: (79.87, _PAGE), 300: (80.98, _PAGE)},
     'samix': {100: (80.05, _PAGE), 300: (81.10, _PAGE)},

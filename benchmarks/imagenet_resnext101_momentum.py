@@ -19,6 +19,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (80.89, _PAGE),
     'samix': (80.98, _PAGE),

@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (52.84, _PAGE),
     'samix': (53.42, _PAGE),

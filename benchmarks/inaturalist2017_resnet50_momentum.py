@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (63.08, _PAGE),
     'samix': (63.32, _PAGE),

@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (68.03, _PAGE),
     'samix': (68.26, _PAGE),

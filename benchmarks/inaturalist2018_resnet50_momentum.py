@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (64.73, _PAGE),
     'samix': (64.84, _PAGE),

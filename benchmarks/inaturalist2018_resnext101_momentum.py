@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (70.49, _PAGE),
     'samix': (70.54, _PAGE),

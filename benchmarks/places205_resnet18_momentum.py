@@ -15,6 +15,7 @@ policies = {
     ),
 }
 seeds = (0,)
+published_score = 'median10'
 published = {
     'automix': (59.74, _PAGE),
     'samix': (59.86, _PAGE),

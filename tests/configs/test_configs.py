@@ -224,6 +224,17 @@ def test_leaves_are_what_the_tables_say():
     assert len({leaf.path for leaf in leaves}) == len(leaves), 'two tables make the same leaf'
 
 
+@pytest.mark.parametrize('table', [table for table in TABLES if table.published], ids=lambda table: table.name)
+def test_a_claim_is_compared_with_the_score_that_it_is_of(table):
+    """The place of a claim says what it is: of the best epoch, or a median of the last ones."""
+    for policy in table.published:
+        known = table.published[policy]
+        for _, place in known.values() if isinstance(known, dict) else [known]:
+            said = {'median10': 'median of the', 'best': 'best of'}.get(table.published_score)
+            assert ('median' in place or 'best' in place) == (said is not None)
+            assert said is None or said in place
+
+
 def test_a_name_that_lies_is_seen(tmp_path):
     """What the content tells is taken from there; processes and other words stand in the name alone."""
     recipe = CONFIGS / 'fashion_mnist/resnet8_1xb50-100shot-momentum-100e_fashion_mnist.py'

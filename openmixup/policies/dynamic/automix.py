@@ -55,8 +55,9 @@ class AutoMix(PairPolicy):
     drawn lam, so a mask loss holds the masks to it.
 
     Published settings: CIFAR-100 and Tiny-ImageNet as by default; at 224 pixels ``block=dict(embedding='concat')`` and
-    ``mask_loss=dict(schedule='cosine')``; for CIFAR-10 none were published. Left out: mixed instead of plain images for
-    the head 'main', and another way of enlarging masks in the generator branch than in the classifier's.
+    ``mask_loss=dict(schedule='cosine')``, with ``kind='l1_variance'`` for ResNeXt-50 on fine-grained data; for CIFAR-10
+    none were published. Left out: mixed instead of plain images for the head 'main', and another way of enlarging masks
+    in the generator branch than in the classifier's.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0.

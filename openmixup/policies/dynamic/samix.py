@@ -35,7 +35,8 @@ class SAMix(AutoMix):
     cross-entropy that are 0: they were reached with the learner's loss alone, ``generator=dict(loss='plain')``.
 
     Published settings: CIFAR-100 as by default; Tiny-ImageNet ``block=dict(remap=-1)``; at 224 pixels
-    ``block=dict(remap=-1, dropout=0.1)`` and ``mask_loss=dict(schedule='cosine')``; for CIFAR-10 none were published.
+    ``block=dict(remap=-1, dropout=0.1)`` and ``mask_loss=dict(schedule='cosine')``, where the paper has eta 1 on
+    ImageNet; for CIFAR-10 none were published.
 
     SAMix-P is ``generator=dict(pretrained=FILE)`` with the checkpoint of an earlier run: its block and teacher make the
     masks and are kept as they are, see :class:`AutoMix`. The block is in eval mode then, so that a mask depends on its

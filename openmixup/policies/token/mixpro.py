@@ -39,7 +39,7 @@ class MixPro(PairPolicy):
     q; here it stays outside unless ``detach=False``. Their released configs for networks such as DeiT have cells of
     56 px (4 x 4 at 224 px), mix by this in half of the batches and by Mixup 0.8 or CutMix 1.0 else, for which there is
     ``RandomChoice``, and leave the attention off: ``progressive=False``, which gives labels by area and needs no class
-    token.
+    token. Their loss with attention is a cross-entropy without smoothing, so set none in the learner to have it.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0.

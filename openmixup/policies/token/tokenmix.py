@@ -46,6 +46,9 @@ class TokenMix(PairPolicy):
 
     A map that is zero throughout counts as even, and even maps give labels by area.
 
+    Deviation: label smoothing is the learner's, which scales both weights by one factor. The authors take half of the
+    smoothing from each of the two labels whatever its weight, which is the same only where both weigh 1/2.
+
     Args:
         alpha: None for lam = 0.5 (the authors' code), or lam ~ Beta(alpha, alpha), above 0.
         per: 'batch' for one mask a batch (the authors' code), 'sample' for one each, which takes the host longer.
