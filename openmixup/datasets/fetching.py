@@ -63,18 +63,24 @@ def fetch(official: Official, root: str | os.PathLike, say: Callable[[str], None
         say: is told what is done.
 
     Raises:
-        InputError: a file cannot be fetched, or is damaged or hostile.
+        InputError: a file cannot be fetched, is damaged or hostile, or what lies there was unpacked by half.
     """
     base = Path(root)
     try:
         with _locked(base), _workplace(base) as work:
-            for archive in official.archives():
-                if not first_of(base, archive.gives or archive.name):
+            before = [first_of(base, archive.gives or archive.name) for archive in official.archives()]
+            for archive, there in zip(official.archives(), before, strict=True):
+                if there is None:
                     _complete(official, archive, base, work, say)
     except OSError as error:  # no room, no right to write, no network
         reason = ' '.join(str(error).split())
         split = next(iter(official.splits))
         raise official.by_hand(root, split, f' (the download failed: {reason})') from error
+    if before and all(before) and any(official.find(root, split) is None for split in official.splits):
+        raise InputError(
+            f'{" and ".join(map(str, before))} is there, but not complete: remove it, so that it can be fetched and '
+            f'unpacked anew, or put {official.put}.'
+        )
 
 
 def _complete(official: Official, archive: Archive, base: Path, work: Path, say: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """Files are fetched from a server of this machine and unpacked: what is there is whole, and nothing lands elsewhere."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -147,6 +148,22 @@ def test_what_an_earlier_process_left_by_half(tmp_path, birds):
     with pytest.raises(InputError, match='birds is there, but not complete: remove it'):
         fetch(birds(gives='birds/0.jpg'), tmp_path / 'data')
     assert left(tmp_path / 'data') == ['birds', 'birds/images']
+
+
+@pytest.mark.usefixtures('source')
+def test_a_folder_that_is_not_complete_is_named(tmp_path, birds):
+    """Nothing is fetched over it; one that was unpacked beside it is no reason to remove anything."""
+    root, by_half = tmp_path / 'data', birds()
+    by_half = dataclasses.replace(by_half, needs={'train': ('birds/19.jpg',)})
+    (root / 'birds').mkdir(parents=True)
+    with pytest.raises(
+        InputError, match=r'data/birds is there, but not complete: remove it, .* or put the folder birds'
+    ):
+        fetch(by_half, root)
+    assert left(root) == ['birds']
+    nests = Archive(name='nests.tgz', gives='nests')
+    fetch(dataclasses.replace(by_half, archives=lambda: (*birds().archives(), nests)), root)  # for its finder to tell
+    assert left(root) == ['birds']
 
 
 def test_an_archive_of_archives(tmp_path, birds):
