@@ -37,12 +37,15 @@ def tensor_bytes(content: Any) -> int:
 
 
 @contextmanager
-def saving(path: Path, needed: int | None = None) -> Iterator[None]:
+def saving(
+    path: Path, needed: int | None = None, remedy: str = 'make room or choose another --work-dir'
+) -> Iterator[None]:
     """Tell a failed write of ``path`` inside in one sentence.
 
     Args:
         path: the file that is written.
         needed: its size in bytes, if known.
+        remedy: what the user can do.
 
     Raises:
         InputError: the system refused the write: no space, no permission, a read-only or failing disk.
@@ -56,7 +59,7 @@ def saving(path: Path, needed: int | None = None) -> Iterator[None]:
         size = '' if needed is None else f'it needs {shown_bytes(needed)}, '
         raise InputError(
             f'{path} could not be written ({cause.strerror or type(cause).__name__}; {size}'
-            f'{_shown_free(path.parent)}): make room or choose another --work-dir; what was saved before is untouched.'
+            f'{_shown_free(path.parent)}): {remedy}; what was saved before is untouched.'
         ) from error
 
 
@@ -76,14 +79,19 @@ def _shown_free(folder: Path) -> str:
         return f'{folder} is not there'
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, **options: Any) -> None:
     """Write a text whole or not at all, by way of a temporary file beside it.
+
+    Args:
+        path: the file.
+        text: its new content.
+        **options: as for :func:`saving`.
 
     Raises:
         InputError: it cannot be written; the old file is untouched, and no temporary one is left.
     """
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    with saving(path, len(text.encode())):
+    with saving(path, len(text.encode()), **options):
         try:
             temporary.write_text(text, encoding='utf-8')
             temporary.replace(path)
