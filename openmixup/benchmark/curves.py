@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -12,6 +11,7 @@ from typing import Any
 
 from openmixup.benchmark.results import key_of, same_config
 from openmixup.benchmark.runs import Run
+from openmixup.benchmark.shared_file import appending, read_shared
 from openmixup.errors import InputError
 
 __all__ = ['SERIES', 'append_curve', 'curve_of', 'curves_file', 'curves_for', 'read_curves']
@@ -72,13 +72,14 @@ def append_curve(path: str | Path, curve: Curve | None) -> bool:
 
     Returns:
         Whether it was appended; the file stays as it is if it has one of the same policy, epochs, seed and config.
+
+    Raises:
+        InputError: the system refuses to write it.
     """
     if curve is None:
         return False
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a+b') as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with appending(path) as stream:
         stream.seek(0)
         data = stream.read()
         whole = data[: data.rfind(b'\n') + 1]
@@ -102,11 +103,7 @@ def read_curves(path: str | Path) -> list[Curve]:
         InputError: a whole line is no curve.
     """
     path = Path(path)
-    if not path.is_file():
-        return []
-    with open(path, 'rb') as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
-        data = stream.read()
+    data = read_shared(path)
     return _parse(data[: data.rfind(b'\n') + 1], path)
 
 

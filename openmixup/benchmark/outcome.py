@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,17 +11,29 @@ from typing import Any, BinaryIO
 from openmixup.benchmark.curves import append_curve, curve_of, curves_file
 from openmixup.benchmark.results import append_row, row_of
 from openmixup.benchmark.runs import Run
+from openmixup.benchmark.shared_file import check_appending
 from openmixup.errors import InputError
 
-__all__ = ['keep_failure', 'keep_row', 'lock_log', 'trained_elsewhere']
+__all__ = ['check_results', 'keep_failure', 'keep_row', 'lock_log', 'trained_elsewhere']
 
 _KEPT = 2**16  # bytes of the log in the file of a failure
+
+
+def check_results(results: str | Path) -> None:
+    """Find out, before anything is trained, whether rows and curves can be appended.
+
+    Raises:
+        InputError: the system refuses it.
+    """
+    for path in (Path(results), curves_file(results)):
+        check_appending(path)
 
 
 def keep_row(run: Run, results: str | Path) -> dict[str, Any]:
     """Append the curve and the row of a finished run, once, and forget its earlier failure; its summary is returned.
 
     Raises:
+        InputError: the row could not be appended: the file is damaged, or the system refuses to write it.
         ValueError: the run has no summary.
     """
     summary = run.summary()
@@ -28,7 +41,8 @@ def keep_row(run: Run, results: str | Path) -> dict[str, Any]:
         raise ValueError(f'{run.name} has not finished.')
     append_curve(curves_file(results), curve_of(run))  # first: a run that has its row is never collected again
     append_row(results, row_of(summary, run.table, run.policy, run.seed, run.epochs))
-    run.failure.unlink(missing_ok=True)
+    with suppress(OSError):  # once the row is there nobody asks for the failure
+        run.failure.unlink(missing_ok=True)
     return summary
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from openmixup.benchmark.shared_file import appending, read_shared
 from openmixup.errors import InputError
 from openmixup.evaluation.headline import HEADLINES, TOP1, measured
 
@@ -88,13 +88,11 @@ def _is_row(cells: Sequence[str], header: Sequence[str]) -> bool:
     return len(cells) == len(header) and all(row.get(name, '').isdecimal() for name in ('epochs', 'seed'))
 
 
-def _whole_lines(stream: BinaryIO) -> bytes:
+def _whole_lines(data: bytes) -> bytes:
     """The content without an incomplete last line, as a killed process may have left it.
 
     A last line that has all its columns is complete, and gets the newline that it may lack.
     """
-    stream.seek(0)
-    data = stream.read()
     whole, newline, last = data.rpartition(b'\n')
     whole += newline
     if last and whole and _is_row(_cells(last), _cells(whole.partition(b'\n')[0])):
@@ -126,24 +124,10 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
     """The complete rows of a file; none if it does not exist. Columns that an older file lacks are empty.
 
     Raises:
-        InputError: the file has other columns.
+        InputError: the file cannot be read, has other columns, or a line of it is no row.
     """
     path = Path(path)
-    if not path.is_file():
-        return []
-    with open(path, 'rb') as stream:
-        fcntl.flock(stream, fcntl.LOCK_SH)
-        return _parse(_whole_lines(stream), path)
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    """The file, locked; opened again if another process has put a new one in its place meanwhile."""
-    while True:
-        stream = open(path, 'a+b')  # noqa: SIM115 (closed by the caller)
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        if path.is_file() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-            return stream
-        stream.close()
+    return _parse(_whole_lines(read_shared(path)), path)
 
 
 def append_row(path: str | Path, row: Mapping[str, str]) -> bool:
@@ -156,12 +140,12 @@ def append_row(path: str | Path, row: Mapping[str, str]) -> bool:
         False if the file has a row of the same policy, epochs, seed and config already; it then stays as it is.
 
     Raises:
-        InputError: the file has other columns.
+        InputError: the file has other columns or a damaged line, or the system refuses to write it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _open_locked(path) as stream:
-        data = _whole_lines(stream)
+    with appending(path) as stream:
+        stream.seek(0)
+        data = _whole_lines(stream.read())
         rows = _parse(data, path)
         if any(key_of(known) == key_of(row) and same_config(known, row['config_hash']) for known in rows):
             return False
@@ -181,8 +165,11 @@ def append_row(path: str | Path, row: Mapping[str, str]) -> bool:
 
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_suffix('.tmp')
-    with open(temporary, 'wb') as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, 'wb') as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from openmixup.benchmark.outcome import keep_failure, keep_row, lock_log, trained_elsewhere
+from openmixup.benchmark.outcome import check_results, keep_failure, keep_row, lock_log, trained_elsewhere
 from openmixup.benchmark.runs import Run
 from openmixup.benchmark.screen import Lines, Screen
 from openmixup.errors import InputError
@@ -82,7 +82,9 @@ class Sweep:
         patience: seconds that runs have to end after SIGTERM before they are killed.
 
     Attributes:
-        failures: (run, reason) of each run that gave no row.
+        failures: (run, reason) of each run that gave no summary.
+        not_kept: (run, reason) of each run that has a summary, but whose row could not be appended; another sweep or
+            ``collect`` appends it.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Sweep:
                     f'{gpus}: give it {run.processes}, or write a recipe for fewer.'
                 )
         self.failures: list[tuple[Run, str]] = []
+        self.not_kept: list[tuple[Run, str]] = []
         self._running: list[_Job] = []
         self._elsewhere: list[Run] = []
         self._durations: list[float] = []
@@ -120,8 +123,15 @@ class Sweep:
         """Train until no run is left; the failures are returned.
 
         Raises:
+            InputError: rows cannot be appended to the results, or no work folder be made; nothing has been trained.
             KeyboardInterrupt: SIGINT or SIGTERM came; the children have ended.
         """
+        from openmixup.engine.disk import saving
+
+        for run in self.waiting[:1]:
+            check_results(self.results)
+            with saving(run.work_dir):
+                run.work_dir.mkdir(parents=True, exist_ok=True)
         with _caught() as interrupts:
             try:
                 while (self.waiting or self._running or self._elsewhere) and not interrupts:
@@ -143,8 +153,12 @@ class Sweep:
         """Collect a finished run, or start it with its output in its log."""
         from openmixup.engine.energy import SHARED_GPUS
 
-        run.work_dir.mkdir(parents=True, exist_ok=True)
-        log = lock_log(run)
+        try:
+            run.work_dir.mkdir(parents=True, exist_ok=True)
+            log = lock_log(run)
+        except OSError as error:
+            self._fail(run, f'could not be started: {error}', 0)
+            return
         if log is None:
             self._elsewhere.append(run)
             self.screen.say(f'{run.name}: another process trains it; its end is waited for')
@@ -154,15 +168,15 @@ class Sweep:
             self._collect(run, 'collected')
             return
         offset = log.tell()
-        run.failure.unlink(missing_ok=True)  # of an attempt before this one
         command = run.command(self.trainer, self.data)
         gpus = self._next_gpus(run.processes)
-        log.write(f'$ {shlex.join(command)}\n'.encode())
-        log.flush()
         environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
         environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
         environment |= {SHARED_GPUS: '1'} if self._shared else {}
-        try:  # a session of its own: Ctrl-C reaches the children through _stop alone, once
+        try:
+            run.failure.unlink(missing_ok=True)  # of an attempt before this one
+            os.write(log.fileno(), f'$ {shlex.join(command)}\n'.encode())
+            # a session of its own: Ctrl-C reaches the children through _stop alone, once
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
             )
@@ -202,17 +216,29 @@ class Sweep:
                 self._collect(run, f'{self._durations[-1]:.0f} s')
 
     def _collect(self, run: Run, how: str) -> None:
-        summary = keep_row(run, self.results)
+        try:
+            summary = keep_row(run, self.results)
+        except InputError as error:  # the other runs go on: the summary stays, and the row can be appended later
+            self.not_kept.append((run, str(error)))
+            self._report(f'{run.name}: trained, but without a row: {error}')
+            return
         self._done += 1
         self._report(f'{run.name}: {told(summary)} in the last epoch, {how}')
 
     def _fail(self, run: Run, reason: str, offset: int) -> None:
-        keep_failure(run, reason, offset)
+        try:
+            keep_failure(run, reason, offset)
+        except OSError as error:  # as on a full disk: the other runs go on
+            reason += f', which could not be kept: {error}'
         self.failures.append((run, reason))
         self._report(f'{run.name}: FAILED, {reason}; see {run.failure}')
 
     def _report(self, text: str) -> None:
-        self.screen.say(f'[{self._done + len(self.failures)}/{self.total}] {text}{self._eta()}')
+        self.screen.say(f'[{self._done + self._without_row}/{self.total}] {text}{self._eta()}')
+
+    @property
+    def _without_row(self) -> int:
+        return len(self.failures) + len(self.not_kept)
 
     def _eta(self) -> str:
         """How long the rest takes at the pace so far, by the runs that have ended or else by those that go on."""
@@ -231,7 +257,7 @@ class Sweep:
         if self.screen.due():
             shares = {job.run.name: job.run.share for job in self._running}
             shares |= {f'{run.name} (elsewhere)': run.share for run in self._elsewhere}
-            self.screen.show(self._done, len(self.failures), self.total, shares, self._eta())
+            self.screen.show(self._done, self._without_row, self.total, shares, self._eta())
 
     def _stop(self) -> None:
         """SIGTERM to all runs, SIGKILL to those still there after ``patience`` seconds; they are continued later."""

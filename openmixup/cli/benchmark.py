@@ -31,7 +31,10 @@ def _positive(text: str) -> int:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='benchmark.py', description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
-    run = commands.add_parser('run', help='train what is missing in the results; run it again to continue')
+    run = commands.add_parser(
+        'run',
+        help='train what is missing in the results; run it again to continue',
+    )
     run.add_argument('--jobs', type=_positive, metavar='N', help='runs at once (default: 1; with --slurm no limit)')
     run.add_argument('--gpus', type=_positive, metavar='N', help='give each process of a run one of N GPUs in turn')
     run.add_argument('--slurm', metavar='PARTITION', help='submit the runs as a job array instead of training here')
@@ -98,7 +101,7 @@ def _report(args: argparse.Namespace) -> int:
     from openmixup.benchmark.runs import planned_runs
     from openmixup.benchmark.scores import read_flops
     from openmixup.benchmark.standings import boards
-    from openmixup.engine.disk import write_text
+    from openmixup.engine.disk import saving, write_text
 
     flops = read_flops(args.costs)
     texts, shown, curves = [], [], []
@@ -120,8 +123,10 @@ def _report(args: argparse.Namespace) -> int:
     files = {args.markdown: text} if args.markdown else {}
     files |= {args.html: page(shown, curves)} if args.html else {}
     for path, content in files.items():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_text(Path(path), content)
+        remedy = 'make room, or give a file in a folder that can be written'
+        with saving(Path(path), remedy=remedy):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(path), content, remedy=remedy)
         print(f'written: {path}')
     if not files:
         print(text, end='')
@@ -163,18 +168,27 @@ def _sweep(runs: Sequence[Any], results: Any, args: argparse.Namespace, trainer:
     from openmixup.benchmark.screen import screen
     from openmixup.benchmark.sweep import Sweep
 
+    sweep = Sweep(runs, results, trainer=trainer, screen=screen(), data=args.data, **options)
     try:
-        failures = Sweep(runs, results, trainer=trainer, screen=screen(), data=args.data, **options).run()
+        sweep.run()
     except KeyboardInterrupt:
         print('stopped; the same command continues.', file=sys.stderr)
         return 130
-    for run, reason in failures:
+    for run, reason in sweep.failures:
         print(f'failed: {run.name} ({reason}): {run.failure}', file=sys.stderr)
-    return int(bool(failures))
+    for run, reason in sweep.not_kept:
+        print(f'trained, but without a row: {run.name}: {reason}', file=sys.stderr)
+    if sweep.not_kept and args.command == 'run':
+        collect = shlex.join(_command(args, ['tools/benchmark.py'], 'collect'))
+        print(
+            f'their summaries are kept: when that is mended, {collect} or the same command appends the rows.',
+            file=sys.stderr,
+        )
+    return int(bool(sweep.failures or sweep.not_kept))
 
 
 def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[str]) -> int:
-    from openmixup.benchmark.outcome import trained_elsewhere
+    from openmixup.benchmark.outcome import check_results, trained_elsewhere
     from openmixup.benchmark.runs import missing_runs
     from openmixup.benchmark.slurm import queued_runs, submit
 
@@ -192,6 +206,7 @@ def _run(args: argparse.Namespace, table: Any, results: Any, trainer: Sequence[s
         runs = [run for run in runs if run not in busy]
     if not runs:
         return 0
+    check_results(results)
     command = partial(_command, args, [sys.executable, '-m', 'openmixup', 'benchmark'])
     job = submit(runs, args.slurm, command, args.jobs, args.data)
     again = shlex.join(_command(args, ['tools/benchmark.py'], 'status'))
@@ -222,12 +237,14 @@ def _status(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequen
 
 
 def _collect(args: argparse.Namespace, table: Any, results: Any, _trainer: Sequence[str]) -> int:
-    from openmixup.benchmark.outcome import keep_failure, keep_row
+    from openmixup.benchmark.outcome import check_results, keep_failure, keep_row
     from openmixup.benchmark.runs import missing_runs
     from openmixup.evaluation.headline import told
 
     runs = missing_runs(table, results, **_choice(args))
     finished = [run for run in runs if run.summary() is not None]
+    if finished:
+        check_results(results)
     for run in finished:
         summary = keep_row(run, results)
         print(f'{run.name}: {told(summary)} in the last epoch, collected', flush=True)

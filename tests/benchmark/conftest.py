@@ -46,6 +46,10 @@ if fault == f'{policy}{seed}':
 if fault == 'deaf':
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     (base / 'pid.txt').write_text(str(os.getpid()))
+if fault == f'{policy}{seed} untold':
+    (base / f'work/toy/failures/{policy}-20e-seed{seed}.txt').mkdir(parents=True); sys.exit(3)
+if fault == 'block':
+    (base / 'benchmarks/results/toy.csv').mkdir(exist_ok=True)
 if fault in ('sleep', 'deaf'):
     shutil.copy(base / f'{policy}.pth', work / 'epoch_1.pth'); time.sleep(600)
 if fault == 'brief':

@@ -78,16 +78,16 @@ def test_a_file_of_an_earlier_version_is_read_and_extended(toy):
     assert (second['seed'], second['settings_version']) == ('1', '2')
     assert (first['energy_wh'], second['energy_wh']) == ('', '2.5')
     assert toy.results.read_text().splitlines()[0] == ','.join(COLUMNS)
-    assert list(toy.results.parent.iterdir()) == [toy.results], 'nothing temporary stays'
+    assert [path for path in toy.results.parent.rglob('*') if path.is_file()] == [toy.results], 'nothing else stays'
 
 
 def test_a_writer_that_waited_for_a_replaced_file_writes_to_the_new_one(tmp_path, monkeypatch):
     path = tmp_path / 'r.csv'
     append_row(path, result_row())
-    from openmixup.benchmark import results
+    from openmixup.benchmark import shared_file
 
     class Fcntl:
-        LOCK_EX = results.fcntl.LOCK_EX
+        LOCK_EX = shared_file.fcntl.LOCK_EX
         done = False
 
         def flock(self, stream, kind):
@@ -97,7 +97,7 @@ def test_a_writer_that_waited_for_a_replaced_file_writes_to_the_new_one(tmp_path
                 os.replace(tmp_path / 'new', path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(results, 'fcntl', Fcntl())
+        patch.setattr(shared_file, 'fcntl', Fcntl())
         assert append_row(path, result_row(seed=1))
     assert [row['seed'] for row in read_rows(path)] == ['0', '1']
 
