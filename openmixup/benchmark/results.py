@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
@@ -25,6 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 SETTINGS_VERSION = 2  # how config_hash is computed: hashes of different versions cannot be compared
 _KEY = ('policy', 'epochs', 'seed')
+_TEXTS = ('table', 'policy', 'config_hash', 'commit', 'hardware', 'versions', 'settings_version', 'date')
+_CONFLICT = (b'<<<<<<< ', b'||||||| ', b'=======', b'>>>>>>> ')  # lines of git between two versions of a file
 
 
 def key_of(row: Mapping[str, str]) -> tuple[str, int, int]:
@@ -71,6 +74,8 @@ def _plain(value: Any) -> str:
         return ''
     if isinstance(value, Mapping):
         return '; '.join(f'{key} {_plain(item)}' for key, item in value.items())
+    if isinstance(value, float) and not math.isfinite(value):
+        return ''  # no figure
     text = value if isinstance(value, str) else json.dumps(round(value, 6) if isinstance(value, float) else value)
     return ' '.join(text.split())
 
@@ -104,11 +109,52 @@ def _parse(data: bytes, path: Path) -> list[dict[str, str]]:
     """The rows; columns that an older file lacks are empty."""
     if not data:
         return []
-    reader = csv.DictReader(io.StringIO(data.decode('utf-8')))
-    header = reader.fieldnames or ()
+    lines = data.split(b'\n')
+    for number, line in enumerate(lines, start=1):
+        if line.startswith(_CONFLICT):
+            raise InputError(
+                f'line {number} of {path} is one of a merge of git that is still to be solved; rows of both sides can '
+                'stay, without the lines of git between them.'
+            )
+    header = _cells(lines[0])
     if not set(_KEY) <= set(header) <= set(COLUMNS):
         raise InputError(f'{path} has other columns than {",".join(COLUMNS)}; move it away.')
-    return [{name: row.get(name) or '' for name in COLUMNS} for row in reader]
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            row = _row(line, header)
+        except (ValueError, csv.Error) as error:
+            raise InputError(f'line {number} of {path} is no row ({error}); repair or remove it.') from error
+        rows.append({name: row.get(name, '') for name in COLUMNS})
+    return rows
+
+
+def _row(line: bytes, header: Sequence[str]) -> dict[str, str]:
+    """The cells of one line by their columns.
+
+    Raises:
+        ValueError, csv.Error: it is no row, for the reason told.
+    """
+    cells = next(csv.reader([line.decode('utf-8')], strict=True))
+    if len(cells) != len(header):
+        raise ValueError(f'it has {len(cells)} cells, and the header {len(header)}')
+    row = dict(zip(header, cells, strict=True))
+    for name in ('epochs', 'seed'):
+        if not row[name].isdecimal():
+            raise ValueError(f'{name} is {row[name]!r}, expected a whole number')
+    for name, cell in row.items():
+        if cell and name not in _TEXTS and not _finite(cell):
+            raise ValueError(f'{name} is {cell!r}, expected a finite number or nothing')
+    return row
+
+
+def _finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _lines(rows: Sequence[Mapping[str, str]], header: bool) -> bytes:

@@ -1,5 +1,7 @@
 """The file of results: rows are appended whole, once, and by several processes."""
 
+import csv
+import io
 import os
 import shutil
 import subprocess
@@ -8,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from openmixup.benchmark import append_row, read_rows, report
+from openmixup.benchmark import append_row, read_rows, report, row_of
 from openmixup.benchmark.results import COLUMNS
 from openmixup.errors import InputError
 from tests.benchmark.conftest import ROOT, result_row
@@ -111,3 +113,89 @@ def test_a_whole_last_row_without_newline_is_kept(tmp_path):
     assert append_row(path, result_row(seed=2))
     assert [row['seed'] for row in read_rows(path)] == ['0', '1', '2']
     assert path.read_text().count('\n') == 4
+
+
+def damaged(path, line, number=3):
+    """A file of three rows, one of whose lines has become another."""
+    for seed in range(3):
+        append_row(path, result_row(seed=seed))
+    lines = path.read_bytes().split(b'\n')
+    lines[number - 1] = line(lines[number - 1]) if callable(line) else line
+    path.write_bytes(b'\n'.join(lines))
+
+
+def with_cell(name, text):
+    """The row of seed 1 with another cell."""
+
+    def change(line):
+        cells = next(csv.reader([line.decode()]))
+        cells[COLUMNS.index(name)] = text
+        out = io.StringIO()
+        csv.writer(out, lineterminator='').writerow(cells)
+        return out.getvalue().encode('latin-1')
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ('line', 'reason'),
+    [
+        (with_cell('seed', 'one'), "seed is 'one', expected a whole number"),
+        (with_cell('seed', ''), "seed is '', expected a whole number"),
+        (with_cell('epochs', '20.0'), "epochs is '20.0', expected a whole number"),
+        (with_cell('top1_last', 'good'), "top1_last is 'good', expected a finite number or nothing"),
+        (with_cell('top1_last', 'nan'), "top1_last is 'nan', expected a finite number or nothing"),
+        (with_cell('energy_wh', '-inf'), "energy_wh is '-inf', expected a finite number or nothing"),
+        (with_cell('hardware', 'caf\xe9'), "'utf-8' codec can't decode byte 0xe9"),
+        (lambda line: line + b',1', f'it has {len(COLUMNS) + 1} cells, and the header {len(COLUMNS)}'),
+        (lambda line: line[:20], 'cells, and the header'),
+        (b'toy,"mixup', 'unexpected end of data'),
+    ],
+)
+def test_a_damaged_row_is_named_and_stays(tmp_path, line, reason):
+    path = tmp_path / 'r.csv'
+    damaged(path, line)
+    before = path.read_bytes()
+    for touch in (lambda: read_rows(path), lambda: append_row(path, result_row(seed=9))):
+        with pytest.raises(InputError, match=r'line 3 of .*r\.csv is no row \(.*repair or remove it') as caught:
+            touch()
+        assert reason in str(caught.value)
+        assert '\n' not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('number', [1, 3])
+@pytest.mark.parametrize('line', [b'<<<<<<< HEAD', b'||||||| 1a2b3c4', b'=======', b'>>>>>>> theirs'])
+def test_a_merge_of_git_that_is_not_solved_is_named(tmp_path, line, number):
+    damaged(tmp_path / 'r.csv', line, number)
+    with pytest.raises(InputError, match=rf'line {number} of .*r\.csv is one of a merge of git'):
+        read_rows(tmp_path / 'r.csv')
+
+
+def test_what_is_no_damage_is_read(tmp_path):
+    """Other hashes, empty cells, empty lines and the line ends of Windows."""
+    path = tmp_path / 'r.csv'
+    for name in ('settings_version', 'top1_last', 'seconds'):
+        damaged(path, with_cell(name, ''))
+        assert read_rows(path)[1][name] == ''
+        path.unlink()
+    damaged(path, with_cell('settings_version', 'other'))
+    assert read_rows(path)[1]['settings_version'] == 'other'
+    rows = read_rows(path)
+    path.write_bytes(path.read_bytes().replace(b'\n', b'\r\n') + b'\r\n')
+    assert read_rows(path) == rows
+
+
+def test_a_figure_that_is_not_finite_is_left_empty(tmp_path):
+    row = row_of({'last': {'top1': 1.0, 'loss': float('nan'), 'ece': float('inf')}}, 'toy', 'mixup', 0, 20)
+    assert (row['loss_last'], row['ece_last']) == ('', '')
+    append_row(tmp_path / 'r.csv', row)
+    assert read_rows(tmp_path / 'r.csv') == [row]
+
+
+def test_every_command_names_a_damaged_row(toy):
+    damaged(toy.results, with_cell('top1_last', 'good'))
+    for command in ('status', 'run', 'report', 'collect'):
+        with pytest.raises(InputError, match=r"line 3 of .*toy\.csv is no row \(top1_last is 'good'"):
+            toy.main(command, 'toy')
+    assert toy.calls() == []
