@@ -170,7 +170,8 @@ class Sweep:
         offset = log.tell()
         command = run.command(self.trainer, self.data)
         gpus = self._next_gpus(run.processes)
-        environment = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONUNBUFFERED': '1'}
+        environment = os.environ | {'PYTHONUNBUFFERED': '1'}
+        environment.setdefault('OMP_NUM_THREADS', '1')  # runs at once with a thread for each core slow each other down
         environment |= {'CUDA_VISIBLE_DEVICES': ','.join(gpus)} if gpus else {}
         environment |= {SHARED_GPUS: '1'} if self._shared else {}
         try:

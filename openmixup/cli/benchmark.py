@@ -34,6 +34,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     run = commands.add_parser(
         'run',
         help='train what is missing in the results; run it again to continue',
+        epilog='Each training has one thread on the CPU, or as many as OMP_NUM_THREADS says.',
     )
     run.add_argument('--jobs', type=_positive, metavar='N', help='runs at once (default: 1; with --slurm no limit)')
     run.add_argument('--gpus', type=_positive, metavar='N', help='give each process of a run one of N GPUs in turn')

@@ -122,3 +122,12 @@ def test_report_names_a_file_that_it_cannot_write(toy):
         ) as caught:
             toy.main('report', 'toy', option, '--costs=none.json')
         assert '--work-dir' not in str(caught.value)
+
+
+@pytest.mark.parametrize(('given', 'used'), [(None, '1'), ('3', '3')])
+def test_the_threads_of_the_user_win(toy, monkeypatch, given, used):
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    if given:
+        monkeypatch.setenv('OMP_NUM_THREADS', given)
+    assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 0
+    assert [call[3] for call in toy.calls()] == [used]
