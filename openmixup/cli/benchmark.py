@@ -13,19 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from openmixup.cli import whole
+
 if TYPE_CHECKING:
     from openmixup.benchmark import Table
 
 __all__ = ['main']
 
 TRAINER = (sys.executable, '-m', 'openmixup', 'train')
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f'{value} is below 1')
-    return value
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,8 +31,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help='train what is missing in the results; run it again to continue',
         epilog='Each training has one thread on the CPU, or as many as OMP_NUM_THREADS says.',
     )
-    run.add_argument('--jobs', type=_positive, metavar='N', help='runs at once (default: 1; with --slurm no limit)')
-    run.add_argument('--gpus', type=_positive, metavar='N', help='give each process of a run one of N GPUs in turn')
+    run.add_argument('--jobs', type=whole(1), metavar='N', help='runs at once (default: 1; with --slurm no limit)')
+    run.add_argument('--gpus', type=whole(1), metavar='N', help='give each process of a run one of N GPUs in turn')
     run.add_argument('--slurm', metavar='PARTITION', help='submit the runs as a job array instead of training here')
     status = commands.add_parser('status', help='say which runs are done, go on, wait, or have failed')
     collect = commands.add_parser('collect', help='append the rows of finished runs, and train nothing')
@@ -64,7 +59,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     for command in (run, status, collect, arguments, report, again):
         command.add_argument(
-            '--epochs', type=_positive, metavar='E', help='a trial of another length, kept out of the results'
+            '--epochs', type=whole(1), metavar='E', help='a trial of another length, kept out of the results'
         )
         command.add_argument('--work-dir', default='work_dirs/benchmarks', help='(default: %(default)s)')
         command.add_argument('--configs', default='configs', help='folder of the configs (default: %(default)s)')

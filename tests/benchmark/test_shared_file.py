@@ -9,6 +9,7 @@ from openmixup.benchmark import Sweep, read_rows, slurm
 from openmixup.benchmark.curves import append_curve
 from openmixup.benchmark.results import append_row
 from openmixup.benchmark.shared_file import appending, check_appending, read_shared
+from openmixup.cli import benchmark
 from openmixup.errors import InputError
 from tests.benchmark.conftest import result_row, until
 
@@ -131,3 +132,12 @@ def test_the_threads_of_the_user_win(toy, monkeypatch, given, used):
         monkeypatch.setenv('OMP_NUM_THREADS', given)
     assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 0
     assert [call[3] for call in toy.calls()] == [used]
+
+
+def test_what_is_no_number_is_refused(capsys):
+    for option in ('--gpus', '--jobs', '--epochs'):
+        for value in ('x', '0'):
+            with pytest.raises(SystemExit):
+                benchmark.main(['run', 'toy', option, value])
+            said = capsys.readouterr().err
+            assert f"argument {option}: '{value}': expected a whole number of at least 1." in said
