@@ -41,7 +41,7 @@ def appending(path: Path) -> Iterator[BinaryIO]:
     """
     from openmixup.engine.disk import saving  # with the whole engine: nothing that only reads has to wait for it
 
-    with saving(path, remedy='make room, or choose a folder that can be written with --results'):
+    with saving(path, remedy='make room, or choose another folder with --results (for a trial with --work-dir)'):
         if not path.parent.exists():  # a file there is told by open, as what it is
             path.parent.mkdir(parents=True, exist_ok=True)
         with _open_locked(path) as stream:
