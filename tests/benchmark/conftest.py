@@ -27,7 +27,7 @@ _base_ = {str(ROOT / 'configs/digits/resnet8_1xb50-30e_digits.py')!r}
 train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_epochs=20, val_begin=11)
 """
-LONG = 120  # seconds that are never reached, unless something hangs
+LONG = 600  # seconds that are never reached, unless something hangs
 # Writes its arguments to calls.txt; its behaviour is chosen by a file beside the work folders.
 TRAINER = """
 import json, os, pathlib, shutil, signal, sys, time
