@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import ast
 import runpy
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openmixup.errors import InputError, did_you_mean
+from openmixup.benchmark.table_checks import check_table
+from openmixup.errors import InputError, did_you_mean, printable
 
-__all__ = ['SCORES', 'Table', 'find_tables', 'load_table']
+__all__ = ['Table', 'find_tables', 'load_table']
 
 _KEYS = ('recipe', 'policies', 'seeds', 'published', 'published_score', 'vary', 'notes')
-SCORES = ('last', 'median10', 'best', 'rmse', 'mape')  # what claims may be of; the last two of regressions
+_FEW = 6  # so many names of tables are told
 
 
 @dataclass(frozen=True)
@@ -53,43 +55,12 @@ class Table:
         """The recipes below configs/, one for each number of epochs."""
         if not self.vary:
             return (self.recipe,)
-        return tuple(self.recipe.format(epochs=epochs) for epochs in self.vary['epochs'])
+        return tuple(self.recipe.replace('{epochs}', str(epochs)) for epochs in self.vary['epochs'])
 
     def published_for(self, policy: str, epochs: int) -> tuple[float, str] | None:
         """The published score and its place, or None."""
         known = self.published.get(policy)
         return known.get(epochs) if isinstance(known, Mapping) else known
-
-
-def _check(table: Table) -> Table:
-    if not isinstance(table.recipe, str) or ('{epochs}' in table.recipe) != bool(table.vary):
-        raise InputError(
-            f'{table.path}: recipe={table.recipe!r} is to be a path below configs/, with {{epochs}} in it exactly if '
-            'vary=dict(epochs=...) is given.'
-        )
-    if set(table.vary) - {'epochs'}:
-        raise InputError(f'{table.path}: vary={dict(table.vary)!r} can hold epochs only.')
-    if table.vary and not table.vary['epochs']:
-        raise InputError(f'{table.path}: vary has no epochs: give some, or leave it out.')
-    if table.published_score not in SCORES:
-        hint = did_you_mean(str(table.published_score), SCORES)
-        raise InputError(
-            f'{table.path}: published_score={table.published_score!r}{hint} (it is one of {", ".join(SCORES)}).'
-        )
-    if not table.policies or not table.seeds:
-        raise InputError(f'{table.path}: give at least one policy and one seed.')
-    for name, policy in table.policies.items():
-        kind = policy.get('type') if isinstance(policy, Mapping) else None
-        if not isinstance(kind, str) or name.split('-')[0] != kind.lower():
-            raise InputError(
-                f'{table.path}: the policy {name!r} is {policy!r}; give dict(type=...) and name it after its type in '
-                'lower case, with what differs from the usual after a hyphen (cutmix, cutmix-a1).'
-            )
-    for key, names in (('published', table.published), ('notes', table.notes)):
-        for name in names:
-            if name not in table.policies:
-                raise InputError(f'{table.path}: {key} names {name!r}{did_you_mean(name, table.policies)}.')
-    return table
 
 
 def load_table(source: str | Path, folder: str | Path = 'benchmarks') -> Table:
@@ -106,18 +77,53 @@ def load_table(source: str | Path, folder: str | Path = 'benchmarks') -> Table:
     if path.suffix != '.py':
         path = Path(folder) / f'{source}.py'
     if not path.is_file():
-        known = [p.stem for p in find_tables(folder)]
-        raise InputError(f'there is no table {path}{did_you_mean(path.stem, known)} (known: {", ".join(known)}).')
-    names = {key: value for key, value in runpy.run_path(str(path)).items() if not key.startswith('_')}
+        raise InputError(f'there is no table {path}{_hint(path.stem, Path(folder))}.')
+    names = {key: value for key, value in _run(path).items() if not key.startswith('_')}
     strange = [key for key in names if key not in _KEYS]
     if strange or 'recipe' not in names or 'policies' not in names:
         wrong = f'sets {strange[0]!r}{did_you_mean(strange[0], _KEYS)}' if strange else 'lacks recipe or policies'
         raise InputError(f'{path} {wrong}; a table sets {", ".join(_KEYS)}.')
-    return _check(Table(path=path, **names))
+    table = Table(path=path, **names)
+    check_table(table)
+    return table
+
+
+def _hint(name: str, folder: Path) -> str:
+    """The nearest name of a table, and some of those that ``folder`` holds; its files are not read."""
+    known = sorted(path.stem for path in folder.glob('*.py'))
+    if not known:
+        return f' ({folder} holds none: run this where a checkout lies, or say by --benchmarks where they are)'
+    nearest, some = did_you_mean(name, known), ', '.join(known[:_FEW])
+    if len(known) > _FEW:
+        some = f'{len(known)} tables' + ('' if nearest else f', such as {some}')
+    return f'{nearest} ({folder} holds {some})'
+
+
+def _run(path: Path) -> dict[str, Any]:
+    """The names that a table sets; what goes wrong in it is told with its line."""
+    try:
+        return runpy.run_path(str(path))
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SyntaxError) and error.filename in (None, str(path)):
+            raise _unreadable(path, error) from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        place = f'line {lines[-1]}: ' if lines else ''
+        said = printable(f'{type(error).__name__}: {error}', 200)
+        raise InputError(f'{path} does not run: {place}{said}; a table only sets {", ".join(_KEYS)}.') from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    line = getattr(error, 'lineno', None)
+    place = f'line {line}: ' if line else ''
+    return InputError(f'{path} cannot be read: {place}{printable(getattr(error, "msg", error), 200)}.')
 
 
 def find_tables(folder: str | Path = 'benchmarks') -> list[Path]:
-    """The files in ``folder`` that set ``recipe`` and ``policies``, in the order of their names."""
+    """The files in ``folder`` that set ``recipe`` and ``policies``, in the order of their names.
+
+    Raises:
+        InputError: a file is no Python.
+    """
     return [path for path in sorted(Path(folder).glob('*.py')) if {'recipe', 'policies'} <= _assigned(path)]
 
 
@@ -125,6 +131,11 @@ def _assigned(path: Path) -> set[str]:
     """Names that a file assigns at its top level, found without running it."""
     try:
         statements = ast.parse(path.read_text(encoding='utf-8')).body
-    except SyntaxError as error:
-        raise InputError(f'{path} cannot be read: line {error.lineno}: {error.msg}.') from error
-    return {t.id for s in statements if isinstance(s, ast.Assign) for t in s.targets if isinstance(t, ast.Name)}
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    targets: list[ast.expr] = []
+    for statement in statements:
+        targets += statement.targets if isinstance(statement, ast.Assign) else []
+        targets += [statement.target] if isinstance(statement, ast.AnnAssign) else []
+    names = (node for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
+    return {name.id for name in names if isinstance(name.ctx, ast.Store)}
