@@ -225,8 +225,8 @@ def planned_runs(
         for leaf in leaves:
             if leaf.policy not in wanted:
                 continue
-            if not leaf.path.is_file() or leaf.path.read_text(encoding='utf-8') != leaf.text:
-                raise InputError(f'{leaf.path} is missing or stale; run tools/make_configs.py {table.name}.')
+            if not leaf.written:
+                raise InputError(f'{leaf.path} is missing or stale; run tools/make_configs.py {table.path}.')
             length = leaf.epochs if epochs is None else epochs
             folder = base / f'{leaf.policy}-{length}e-seed{seed}'
             options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)

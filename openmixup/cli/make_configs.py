@@ -23,21 +23,24 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; the exit code is 1 if ``--check`` finds a fault."""
     args = _arguments(argv)
-    from openmixup.benchmark.leaves import check_leaves, leaves_of
+    from openmixup.benchmark import leaf_files as files
+    from openmixup.benchmark.leaves import leaves_of
     from openmixup.benchmark.table import find_tables, load_table
 
     sources = args.tables or find_tables(args.benchmarks)
-    tables = [load_table(source, args.benchmarks) for source in sources]
-    leaves = [leaf for table in tables for leaf in leaves_of(table, args.configs, args.out)]
-    only = [table.name for table in tables] if args.tables else None
+    tables = list({table.path.resolve(): table for table in (load_table(s, args.benchmarks) for s in sources)}.values())
+    everyone = files.tables_beside(tables, args.benchmarks) if args.tables else tables
+    leaves = [leaf for table in everyone for leaf in leaves_of(table, args.configs, args.out)]
+    only = {table.name for table in tables} if args.tables else None
+    count = len({leaf.path for leaf in leaves if only is None or leaf.table in only})
     if args.check:
-        complaints = check_leaves(leaves, args.out, only)
-        print('\n'.join(complaints) if complaints else f'{len(leaves)} leaves in {args.out} are as their tables say.')
+        files.refuse_clashes(leaves)
+        complaints = files.check_leaves(leaves, args.out, only)
+        print('\n'.join(complaints) if complaints else f'{count} leaves in {args.out} are as their tables say.')
         return int(bool(complaints))
-    for leaf in leaves:
-        leaf.path.parent.mkdir(parents=True, exist_ok=True)
-        leaf.path.write_text(leaf.text, encoding='utf-8')
-    print(f'{len(leaves)} leaves of {len(tables)} tables written to {args.out}.')
-    for complaint in check_leaves(leaves, args.out, only):
-        print(f'{complaint} (no table makes it: remove it)')
+    files.write_leaves(leaves, only)
+    print(f'{count} leaves of {len(tables)} tables written to {args.out}.')
+    for path in files.superfluous_leaves(leaves, args.out, only):
+        unknown = f'no table in {args.benchmarks} makes it: remove it, or name the table that does'
+        print(f'superfluous: {path} (of {files.header_of(path)}; {unknown})')
     return 0
