@@ -175,6 +175,7 @@ def test_braces_in_a_recipe_are_no_fields(write):
         ('__import__("nosuchmodule")', 'line 3', "ModuleNotFoundError: No module named 'nosuchmodule'"),
         ('(0,)\nimport sys\n\nsys.exit(0)', 'line 6', 'SystemExit: 0'),
         ('(lambda: 1 / 0)()', 'line 3', 'ZeroDivisionError'),
+        ('(0,)\ndef _f():\n    return 1 / 0\n\n_f()', 'line 5', 'ZeroDivisionError'),
         ('(0,)\nraise ValueError("one\\ntwo")', 'line 4', 'ValueError: one'),
     ],
 )
