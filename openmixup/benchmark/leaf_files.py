@@ -52,21 +52,27 @@ def write_leaves(leaves: Sequence[Leaf], tables: Collection[str] | None = None) 
 
     Args:
         leaves: those of all tables that may make one.
-        tables: write only the leaves of these tables, by their names; None: all.
+        tables: write only the leaves of these tables, as headers name them; None: all.
 
     Raises:
-        InputError: different leaves of one name, or a file in the place of one that was not generated; nothing has been
-            written.
+        InputError: different leaves of one name, or in the place of one a file that was not generated, or was for a
+            table that is not among those of ``leaves`` and wants something else; nothing has been written.
     """
     refuse_clashes(leaves)
     due: dict[Path, Leaf] = {}
     for leaf in _faulty(leaves, tables):
         due.setdefault(leaf.path, leaf)
+    sources = {leaf.source for leaf in leaves}
     for path, leaf in due.items():
         if path.exists() and header_of(path) is None:
             raise InputError(
                 f'{path} was not written by tools/make_configs.py, but {leaf.source} makes a leaf of that name: move '
                 f'the file, or name the row {leaf.policy!r} otherwise.'
+            )
+        if path.exists() and header_of(path) not in sources and not leaf.written:
+            raise InputError(
+                f'{path} was made for {header_of(path)}, and {leaf.source} wants it to say something else: name the '
+                f'row {leaf.policy!r} otherwise, or remove the file, if that table is gone.'
             )
     for path, leaf in due.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +87,7 @@ def check_leaves(leaves: Sequence[Leaf], out: str | Path, tables: Collection[str
     Args:
         leaves: those of all tables that may make one.
         out: folder of the leaves.
-        tables: look only for the leaves of these tables, by their names; None: for all.
+        tables: look only for the leaves of these tables, as headers name them; None: for all.
     """
     paths = dict.fromkeys(leaf.path for leaf in _faulty(leaves, tables))
     complaints = [f'{"stale" if path.is_file() else "missing"}: {path}' for path in paths]
@@ -102,7 +108,7 @@ def superfluous_leaves(leaves: Sequence[Leaf], out: str | Path, tables: Collecti
     else:
         paths = {path for folder in {leaf.path.parent for leaf in leaves} for path in folder.glob('*.py')}
     found = {path: header_of(path) for path in sorted(paths) if path.resolve() not in wanted}
-    return [path for path, source in found.items() if source and (tables is None or Path(source).stem in tables)]
+    return [path for path, source in found.items() if source and (tables is None or source in tables)]
 
 
 def header_of(path: Path) -> str | None:
@@ -117,5 +123,5 @@ def _faulty(leaves: Sequence[Leaf], tables: Collection[str] | None) -> list[Leaf
     texts: dict[Path, set[str]] = {}
     for leaf in leaves:
         texts.setdefault(leaf.path, set()).add(leaf.text)
-    chosen = [leaf for leaf in leaves if tables is None or leaf.table in tables]
+    chosen = [leaf for leaf in leaves if tables is None or leaf.source in tables]
     return [leaf for leaf in chosen if file_text(leaf.path) not in texts[leaf.path]]

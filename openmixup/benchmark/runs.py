@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -226,7 +227,9 @@ def planned_runs(
             if leaf.policy not in wanted:
                 continue
             if not leaf.written:
-                raise InputError(f'{leaf.path} is missing or stale; run tools/make_configs.py {table.path}.')
+                raise InputError(
+                    f'{leaf.path} is missing or stale; run tools/make_configs.py {shlex.quote(str(table.path))}.'
+                )
             length = leaf.epochs if epochs is None else epochs
             folder = base / f'{leaf.policy}-{length}e-seed{seed}'
             options = () if epochs is None else _trial_options(Path(configs) / table.recipes[0], epochs)

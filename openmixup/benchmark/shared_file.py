@@ -28,6 +28,8 @@ def read_shared(path: Path) -> bytes:
         with open(path, 'rb') as stream:
             fcntl.flock(stream, fcntl.LOCK_SH)
             return stream.read()
+    except FileNotFoundError:  # another process has just found out that it can be made, see check_appending
+        return b''
     except OSError as error:
         raise InputError(f'{path} cannot be read ({error.strerror}); make it readable or move it away.') from error
 
@@ -54,8 +56,9 @@ def check_appending(path: Path) -> None:
     Raises:
         InputError: the system refuses it.
     """
+    made = not os.path.lexists(path)
     with appending(path) as stream:
-        if os.fstat(stream.fileno()).st_size == 0:
+        if made and os.fstat(stream.fileno()).st_size == 0:
             path.unlink()
 
 

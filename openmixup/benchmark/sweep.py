@@ -156,7 +156,7 @@ class Sweep:
         try:
             run.work_dir.mkdir(parents=True, exist_ok=True)
             log = lock_log(run)
-        except OSError as error:
+        except (OSError, InputError) as error:
             self._fail(run, f'could not be started: {error}', 0)
             return
         if log is None:

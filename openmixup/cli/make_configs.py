@@ -24,15 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the tool; the exit code is 1 if ``--check`` finds a fault."""
     args = _arguments(argv)
     from openmixup.benchmark import leaf_files as files
-    from openmixup.benchmark.leaves import leaves_of
+    from openmixup.benchmark.leaves import leaves_of, source_of
     from openmixup.benchmark.table import find_tables, load_table
 
     sources = args.tables or find_tables(args.benchmarks)
     tables = list({table.path.resolve(): table for table in (load_table(s, args.benchmarks) for s in sources)}.values())
     everyone = files.tables_beside(tables, args.benchmarks) if args.tables else tables
     leaves = [leaf for table in everyone for leaf in leaves_of(table, args.configs, args.out)]
-    only = {table.name for table in tables} if args.tables else None
-    count = len({leaf.path for leaf in leaves if only is None or leaf.table in only})
+    only = {source_of(table) for table in tables} if args.tables else None
+    count = len({leaf.path for leaf in leaves if only is None or leaf.source in only})
     if args.check:
         files.refuse_clashes(leaves)
         complaints = files.check_leaves(leaves, args.out, only)

@@ -76,7 +76,8 @@ def fetch(official: Official, root: str | os.PathLike, say: Callable[[str], None
         reason = ' '.join(str(error).split())
         split = next(iter(official.splits))
         raise official.by_hand(root, split, f' (the download failed: {reason})') from error
-    if before and all(before) and any(official.find(root, split) is None for split in official.splits):
+    again = all(archive.url for archive in official.archives())  # else it is told what to put where
+    if before and all(before) and again and any(official.find(root, split) is None for split in official.splits):
         raise InputError(
             f'{" and ".join(map(str, before))} is there, but not complete: remove it, so that it can be fetched and '
             f'unpacked anew, or put {official.put}.'

@@ -160,6 +160,24 @@ def test_a_table_elsewhere_shares_too(toy, files, tmp_path, capsys):
         make(toy, str(elsewhere))
 
 
+def test_a_leaf_of_a_table_that_is_not_looked_at_is_kept(toy, files, tmp_path):
+    """Of the same name as ours, with a space, and in a folder that is not that of the tables."""
+    ours, other = (tmp_path / folder / 'my mix.py' for folder in ('our tables', 'others'))
+    for path, alpha in ((ours, 0.4), (other, 0.2)):
+        path.parent.mkdir()
+        path.write_text(MINE.replace('mixup=', '**{"mixup-x": ').replace('alpha=1.0)', f'alpha={alpha})}}'))
+    assert make(toy, str(ours)) == 0
+    before = files()
+    assert planned_runs(load_table(ours), toy.path / 'work', configs=toy.path / 'configs', policies=['mixup-x'])
+    with pytest.raises(InputError, match=r"was made for our tables/my mix\.py, and others/my mix\.py .* 'mixup-x' oth"):
+        make(toy, str(other))
+    assert files() == before
+    assert make(toy, str(ours), '--check') == 0
+    (toy.path / 'configs/toy' / NAME.format('mixup-x')).unlink()
+    assert make(toy, str(other)) == 0
+    assert 'alpha=0.2' in files()[NAME.format('mixup-x')]
+
+
 def test_tables_in_other_folders_of_recipes_are_not_looked_at(toy, capsys):
     """One that is broken there stops nobody here."""
     write(toy, 'other', TABLE.replace("'toy/", "'nowhere/"))

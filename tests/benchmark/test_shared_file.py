@@ -88,6 +88,11 @@ def test_a_check_leaves_files_as_they_are(tmp_path):
     before = path.read_bytes()
     check_appending(path)
     assert path.read_bytes() == before
+    (tmp_path / 'empty.csv').touch()
+    (tmp_path / 'link.csv').symlink_to('empty.csv')
+    check_appending(tmp_path / 'link.csv')
+    assert (tmp_path / 'link.csv').is_symlink()
+    assert (tmp_path / 'empty.csv').is_file()
     with pytest.raises(InputError, match='could not be written'):
         check_appending(path / 'x')
 
