@@ -32,10 +32,14 @@ def _kill_again_and_again(command, times, begun, longest, environment=None):
     for turn in range(times):
         before = begun()
         sweep = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-        until(lambda before=before: begun() > before)
-        time.sleep(rng.uniform(0.0, longest))
-        children = _children(sweep.pid) if turn % 2 == 0 else []
-        assert sweep.poll() is None, 'there was too little to train'
+        try:
+            until(lambda before=before: begun() > before)
+            time.sleep(rng.uniform(0.0, longest))
+            children = _children(sweep.pid) if turn % 2 == 0 else []
+            assert sweep.poll() is None, 'there was too little to train'
+        except BaseException:
+            sweep.terminate()  # or it trains on for the next one who uses this folder
+            raise
         for pid in [sweep.pid, *children]:
             try:
                 os.kill(pid, signal.SIGKILL)
