@@ -6,7 +6,8 @@ from openmixup.benchmark.report import report
 from openmixup.benchmark.results import COLUMNS, SETTINGS_VERSION, append_row, read_rows, row_of, same_config
 from openmixup.benchmark.runs import Run, missing_runs, planned_runs
 from openmixup.benchmark.sweep import Sweep
-from openmixup.benchmark.table import Table, find_tables, load_table
+from openmixup.benchmark.table import Table
+from openmixup.benchmark.table_files import find_tables, load_table
 
 __all__ = [
     'COLUMNS', 'SETTINGS_VERSION', 'Leaf', 'Run', 'Sweep', 'Table', 'append_row', 'check_leaves', 'find_tables',

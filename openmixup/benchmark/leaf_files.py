@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from openmixup.benchmark.leaves import HEADER_FORM, Leaf, file_text
-from openmixup.benchmark.table import Table, find_tables, load_table
+from openmixup.benchmark.table import Table
+from openmixup.benchmark.table_files import find_tables, load_table
 from openmixup.errors import InputError, printable
 
 __all__ = ['check_leaves', 'header_of', 'refuse_clashes', 'superfluous_leaves', 'tables_beside', 'write_leaves']

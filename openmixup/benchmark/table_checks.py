@@ -5,13 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from openmixup.benchmark.table import Table
 from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean, printable
-
-if TYPE_CHECKING:
-    from openmixup.benchmark.table import Table
 
 __all__ = ['SCORES', 'check_table']
 

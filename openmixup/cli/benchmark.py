@@ -79,7 +79,7 @@ def _results_of(name: str, args: argparse.Namespace) -> tuple[Table, int | None,
     """A table, the epochs if a trial of it is asked for, and the file of its results."""
     from openmixup.benchmark.leaves import recipe_numbers
     from openmixup.benchmark.runs import results_file
-    from openmixup.benchmark.table import load_table
+    from openmixup.benchmark.table_files import load_table
 
     table, trial = load_table(name, args.benchmarks), args.epochs
     if not table.vary and trial == recipe_numbers(f'{args.configs}/{table.recipe}')['epochs']:

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(argv)
     from openmixup.benchmark import leaf_files as files
     from openmixup.benchmark.leaves import leaves_of, source_of
-    from openmixup.benchmark.table import find_tables, load_table
+    from openmixup.benchmark.table_files import find_tables, load_table
 
     sources = args.tables or find_tables(args.benchmarks)
     tables = list({table.path.resolve(): table for table in (load_table(s, args.benchmarks) for s in sources)}.values())
