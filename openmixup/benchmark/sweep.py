@@ -128,10 +128,11 @@ class Sweep:
         """
         from openmixup.engine.disk import saving
 
-        for run in self.waiting[:1]:
+        if self.waiting:
             check_results(self.results)
-            with saving(run.work_dir):
-                run.work_dir.mkdir(parents=True, exist_ok=True)
+            first = self.waiting[0].work_dir
+            with saving(first):
+                first.mkdir(parents=True, exist_ok=True)
         with _caught() as interrupts:
             try:
                 while (self.waiting or self._running or self._elsewhere) and not interrupts:
@@ -227,12 +228,13 @@ class Sweep:
         self._report(f'{run.name}: {told(summary)} in the last epoch, {how}')
 
     def _fail(self, run: Run, reason: str, offset: int) -> None:
+        place = f'; see {run.failure}'
         try:
             keep_failure(run, reason, offset)
         except OSError as error:  # as on a full disk: the other runs go on
-            reason += f', which could not be kept: {error}'
+            reason, place = f'{reason}, which could not be kept: {error}', ''
         self.failures.append((run, reason))
-        self._report(f'{run.name}: FAILED, {reason}; see {run.failure}')
+        self._report(f'{run.name}: FAILED, {reason}{place}')
 
     def _report(self, text: str) -> None:
         self.screen.say(f'[{self._done + self._without_row}/{self.total}] {text}{self._eta()}')

@@ -171,7 +171,8 @@ def _sweep(runs: Sequence[Any], results: Any, args: argparse.Namespace, trainer:
         print('stopped; the same command continues.', file=sys.stderr)
         return 130
     for run, reason in sweep.failures:
-        print(f'failed: {run.name} ({reason}): {run.failure}', file=sys.stderr)
+        place = f': {run.failure}' if run.failure.is_file() else ''
+        print(f'failed: {run.name} ({reason}){place}', file=sys.stderr)
     for run, reason in sweep.not_kept:
         print(f'trained, but without a row: {run.name}: {reason}', file=sys.stderr)
     if sweep.not_kept and args.command == 'run':

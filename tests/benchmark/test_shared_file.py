@@ -1,11 +1,14 @@
 """A place that takes no results is told before anything is trained, and one that fails later ends no other run."""
 
 import os
+import re
 import threading
+from pathlib import Path
 
 import pytest
 
-from openmixup.benchmark import Sweep, read_rows, slurm
+from openmixup.benchmark import Sweep, outcome, read_rows, slurm
+from openmixup.benchmark import sweep as sweeping
 from openmixup.benchmark.curves import append_curve
 from openmixup.benchmark.results import append_row
 from openmixup.benchmark.shared_file import appending, check_appending, read_shared
@@ -80,6 +83,30 @@ def test_a_failure_that_cannot_be_kept_ends_no_other_run(toy):
     assert toy.keys() == [('mixup', 1), ('vanilla', 0)]
 
 
+def test_no_place_is_told_of_a_failure_that_could_not_be_kept(toy, capsys):
+    (toy.path / 'fault.txt').write_text('mixup0 untold')
+    assert toy.main('run', 'toy', '--policies', 'mixup', '--seeds', '0') == 1
+    said = capsys.readouterr()
+    assert '; see ' not in said.out
+    assert re.search(r'^failed: .*\(exit code 3, which could not be kept: .*\)$', said.err, re.MULTILINE)
+
+
+def test_a_run_whose_log_cannot_be_locked_ends_no_other(toy, monkeypatch):
+    lock = outcome.lock_log
+
+    def locked(run):
+        if run.row == 'mixup-20e-seed0':
+            raise InputError('no locks here')
+        return lock(run)
+
+    monkeypatch.setattr(sweeping, 'lock_log', locked)
+    sweep = Sweep(toy.planned(), toy.results, 2, toy.trainer)
+    assert [(run.row, reason) for run, reason in sweep.run()] == [
+        ('mixup-20e-seed0', 'could not be started: no locks here')
+    ]
+    assert len(toy.keys()) == 3
+
+
 def test_a_check_leaves_files_as_they_are(tmp_path):
     path = tmp_path / 'a/r.csv'
     check_appending(path)
@@ -113,8 +140,11 @@ def _open_files():
     return [fd for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')]
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
+def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     assert read_shared(tmp_path / 'none') == b''
+    monkeypatch.setattr(Path, 'is_file', lambda path: True)  # as if it were removed between the look and the reading
+    assert read_shared(tmp_path / 'none') == b''
+    monkeypatch.undo()
     (tmp_path / 'r.csv').symlink_to('/proc/self/mem')  # whose first page nobody can read, nor root
     with pytest.raises(InputError, match=r'r\.csv cannot be read \(Input/output error\)'):
         read_rows(tmp_path / 'r.csv')

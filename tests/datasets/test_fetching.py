@@ -164,6 +164,9 @@ def test_a_folder_that_is_not_complete_is_named(tmp_path, birds):
     nests = Archive(name='nests.tgz', gives='nests')
     fetch(dataclasses.replace(by_half, archives=lambda: (*birds().archives(), nests)), root)  # for its finder to tell
     assert left(root) == ['birds']
+    by_hand = Archive(name='birds.tgz', gives='birds')  # cannot be fetched again, so nothing is to be removed
+    fetch(dataclasses.replace(by_half, archives=lambda: (by_hand,)), root)
+    assert left(root) == ['birds']
 
 
 def test_an_archive_of_archives(tmp_path, birds):

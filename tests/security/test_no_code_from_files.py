@@ -27,7 +27,10 @@ ALLOWED = {
     ('benchmarks/speed/policies.py', 'os.execve'): 'itself, with other settings of the allocator',
     ('openmixup/benchmark/leaves.py', 'Config.fromfile'): 'recipes of this project, in Python',
     ('openmixup/benchmark/runs.py', 'Config.fromfile'): 'recipes of this project, in Python',
-    ('openmixup/benchmark/table_files.py', 'runpy.run_path'): 'tables are Python and are run; they are named by the user',
+    (
+        'openmixup/benchmark/table_files.py',
+        'runpy.run_path',
+    ): 'tables are Python, run as named by the user',
     ('openmixup/cli/__init__.py', 'importlib.import_module'): 'one of the files in this folder',
     ('openmixup/cli/verify_policy.py', 'importlib.import_module'): 'MODULE:CLASS of the command line',
     ('openmixup/datasets/fetching.py', 'archive.extractall'): 'data only; names that lead out are refused before',
