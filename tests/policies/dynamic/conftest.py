@@ -1,4 +1,4 @@
-"""What tests of AutoMix and SAMix begin with."""
+"""What tests of learned policies begin with."""
 
 import itertools
 
@@ -14,11 +14,11 @@ LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 BOTH = pytest.mark.parametrize('policy', [AutoMix, SAMix])
 
 
-def learner_of(policy, seed=0, **options):
+def learner_of(policy, seed=0, bn='running', **options):
     """A learner whose teacher is another network than its student, with heads that matter."""
     torch.manual_seed(seed)
     backbone = {'type': 'CifarResNet', 'depth': 8, 'width': 8}
-    teacher = {'decay': 0.5} if 'teacher' in policy.needs else None
+    teacher = {'decay': 0.5, 'bn': bn} if 'teacher' in policy.needs else None
     learner = MixClassifier(backbone, {'type': 'LinearHead', 'num_classes': 5}, policy, teacher=teacher, **options)
     networks = [learner.student] if teacher is None else [learner.student, learner.teacher.network]
     for network in networks:

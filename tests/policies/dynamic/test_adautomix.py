@@ -6,33 +6,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
-from openmixup.policies import AdAutoMix, Batch, Context, Mixture, Network, Vanilla
+from openmixup.policies import AdAutoMix, Batch, Context, Mixture, Vanilla
 from openmixup.policies.dynamic.adautomix import blend, mixed_similarity
 from openmixup.policies.dynamic.k_mix_block import KMixBlock
 from openmixup.testing.devices import _Counter
+from tests.policies.dynamic import conftest
+from tests.policies.dynamic.conftest import IMAGES, LABELS, NETWORK, plan_of
 from tests.policies.dynamic.test_k_mix_block import noise, opaque
-
-IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
-NETWORK = Network(5, 32, ('stage1', 'stage2', 'stage3'), (8, 16, 32), (1, 1, 1), name='a small network')
 
 
 def learner_of(policy, **options):
-    """A learner whose teacher is another network than its student, with heads that matter."""
-    torch.manual_seed(0)
-    backbone = {'type': 'CifarResNet', 'depth': 8, 'width': 8}
-    teacher = {'decay': 0.5, 'bn': 'batch'}
-    learner = MixClassifier(backbone, {'type': 'LinearHead', 'num_classes': 5}, policy, teacher=teacher, **options)
-    for network in (learner.student, learner.teacher.network):
-        for head in network.heads.values():
-            torch.nn.init.normal_(head.fc.weight)
+    """A learner whose teacher is another network than its student, with masks as after training."""
+    learner = conftest.learner_of(policy, bn='batch', **options)
     opaque(policy.mix_block)
-    return learner.train()
-
-
-def plan_of(learner, images=IMAGES, **context):
-    learner.context = Context(**context)
-    return learner.plan(images, LABELS)[0]
+    return learner
 
 
 def fix_draws(policy, *values):
