@@ -19,9 +19,10 @@ from openmixup.models.attention import (
     record_rollout,
 )
 from openmixup.models.backbones import Backbone
-from openmixup.models.backbones.base import channel_dim, token_grid
+from openmixup.models.backbones.base import channel_dim
 from openmixup.models.merging import merged_attention
 from openmixup.policies import Tap
+from openmixup.policies.tokens import token_grid
 
 __all__ = ['READABLE', 'Output', 'Student']
 

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from openmixup.errors import InputError
 from openmixup.policies.masks import blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, View
 
-__all__ = ['best_cells', 'block_cells', 'cell_view', 'enlarged', 'random_cells']
+__all__ = ['best_cells', 'block_cells', 'cell_view', 'enlarged', 'random_cells', 'token_grid']
 
 TRIES = 10
 ASPECT = 0.3  # least ratio of the sides of a block, and 1 over the greatest
+
+
+def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
+    """(rows, columns) of ``count`` patches of an image (H, W).
+
+    Raises:
+        InputError: they form no rectangle of the image's proportions.
+    """
+    height, width = image_size
+    rows = round(math.sqrt(count * height / width))
+    if rows == 0 or count % rows:
+        raise InputError(
+            f'{count} tokens form no grid for an image of {height}x{width}: use images whose sides are whole numbers '
+            'of patches.'
+        )
+    return rows, count // rows
 
 
 def enlarged(cells: Tensor, images: Tensor) -> Tensor:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
+from openmixup.policies.tokens import token_grid
 
 __all__ = ['Backbone']
 
@@ -107,22 +107,6 @@ def channel_dim(shape: torch.Size, channels: int) -> int:
     if len(shape) != 4:
         return -1
     return -1 if shape[-1] == channels != shape[1] else 1
-
-
-def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
-    """(rows, columns) of ``count`` patches of an image (H, W).
-
-    Raises:
-        InputError: they form no rectangle of the image's proportions.
-    """
-    height, width = image_size
-    rows = round(math.sqrt(count * height / width))
-    if rows == 0 or count % rows:
-        raise InputError(
-            f'{count} tokens form no grid for an image of {height}x{width}: use images whose sides are whole numbers '
-            'of patches.'
-        )
-    return rows, count // rows
 
 
 def _shape(output: object) -> torch.Size:
