@@ -7,9 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from openmixup.checks import is_whole
-from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network
+from openmixup.policies.feature.layers import check_depth, check_layers, draw_layer
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
 from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.static.mixup import Mixup
@@ -43,26 +42,16 @@ class ManifoldMix(Mixup):
         self, alpha: float = 2.0, layers: tuple[int, int] = (0, 3), per: str = 'batch', pairing: str = 'permutation'
     ) -> None:
         super().__init__(alpha, per, pairing)
-        name = type(self).__name__
-        whole = isinstance(layers, tuple | list) and all(is_whole(layer, 0) for layer in layers)
-        if not whole or len(layers) != 2 or layers[0] >= layers[1]:
-            raise InputError(
-                f'{name}(layers={layers!r}): expected two whole numbers (first, end) with 0 <= first < end.'
-            )
+        check_layers(layers, type(self).__name__)
         self.layers = layers
 
     def bind(self, network: Network) -> None:
         """Check that the network has the stages."""
-        count, last, name = len(network.stages), self.layers[1] - 1, type(self).__name__
-        if last > count:
-            raise InputError(
-                f'{name}(layers={self.layers!r}) draws layers up to {last}, but {network.name} has {count} '
-                f'hidden stages ({", ".join(network.stages) or "none"}): end the range at {count + 1} at most.'
-            )
+        check_depth(self.layers, network, type(self).__name__)
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """The blended images, or the batch and what to do with a hidden stage."""
-        layer = int(torch.randint(*self.layers, (1,), generator=ctx.shared_rng))
+        layer = draw_layer(self.layers, ctx.shared_rng)
         if layer == 0:
             return super().view(batch, partner, lam, ctx)
         mixture = Mixture(*to_device(batch.images.device, pair_index(partner), pair_weights(lam, len(batch))))

@@ -1,0 +1,47 @@
+"""The range of layers that policies of hidden stages draw from: 0 is the input, l the output of the l-th stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from openmixup.checks import is_whole
+from openmixup.errors import InputError
+from openmixup.policies.context import Network
+
+__all__ = ['check_depth', 'check_layers', 'draw_layer']
+
+
+def check_layers(layers: Any, policy: str) -> None:
+    """Refuse what is no range of layers.
+
+    Args:
+        layers: (first, end), of which first to end - 1 are drawn.
+        policy: name, for the message.
+
+    Raises:
+        InputError: not two whole numbers with 0 <= first < end.
+    """
+    whole = isinstance(layers, tuple | list) and len(layers) == 2 and all(is_whole(layer, 0) for layer in layers)
+    if not whole or layers[0] >= layers[1]:
+        raise InputError(f'{policy}(layers={layers!r}): expected two whole numbers (first, end) with 0 <= first < end.')
+
+
+def check_depth(layers: tuple[int, int], network: Network, policy: str) -> None:
+    """Refuse a network without the last of the layers.
+
+    Raises:
+        InputError: it has fewer stages.
+    """
+    count, last = len(network.stages), layers[1] - 1
+    if last > count:
+        raise InputError(
+            f'{policy}(layers={layers!r}) draws layers up to {last}, but {network.name} has {count} '
+            f'hidden stages ({", ".join(network.stages) or "none"}): end the range at {count + 1} at most.'
+        )
+
+
+def draw_layer(layers: tuple[int, int], rng: torch.Generator) -> int:
+    """One of the layers, each as often as the others; ``rng`` is the stream that all processes share."""
+    return int(torch.randint(*layers, (1,), generator=rng))
