@@ -99,11 +99,13 @@ def per_means_what_it_says(policy: MixPolicy) -> str | None:
 
 
 def _centres(taken: Tensor) -> Tensor:
-    """(N, 2) centre of mass of what is taken from the partner; NaN where nothing is, or where it is even."""
+    """(N, 2) centre of mass of what is taken from the partner, as shares of height and width: what a tap makes is of
+    another size. NaN where nothing is, or where it is even.
+    """
     mass = taken.sum((1, 2))
     uneven = (taken.amax((1, 2)) - taken.amin((1, 2)) > 1e-4) & (mass > 1e-4)
     scale = torch.where(uneven, mass, torch.nan)
-    rows, columns = torch.arange(taken.shape[1]).double(), torch.arange(taken.shape[2]).double()
+    rows, columns = ((torch.arange(length).double() + 0.5) / length for length in taken.shape[1:])
     return torch.stack([taken.sum(2) @ rows / scale, taken.sum(1) @ columns / scale], 1)
 
 
