@@ -41,6 +41,7 @@ policies = dict(
     randomerasing=dict(type='RandomErasing'),
     keepaugment=dict(type='KeepAugment'),
     noisyfeaturemixup=dict(type='NoisyFeatureMixup'),
+    featurecutmix=dict(type='FeatureCutMix'),
     comixup=dict(type='CoMixup', alpha=2.0),
     augmix=dict(type='AugMix'),
     pixmix=dict(type='PixMix'),

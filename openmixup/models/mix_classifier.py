@@ -119,7 +119,7 @@ class MixClassifier(BaseModel):
             return
         shown: dict[str, Any] = {'stages': (), 'channels': (), 'channel_dims': ()}
         try:
-            shown = {name: getattr(backbone, name) for name in (*shown, 'map_channels')}
+            shown = {name: getattr(backbone, name) for name in (*shown, 'map_channels', 'prefix_tokens')}
         except InputError:
             if {'tap', 'features', 'teacher'} & set(self.policy.needs):
                 raise

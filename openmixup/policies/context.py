@@ -29,6 +29,7 @@ class Network:
         channel_dims: where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and for
             (N, tokens, C).
         map_channels: channels of the last feature map, which a view may read.
+        prefix_tokens: tokens in front of those of the patches, of a network of tokens.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
         name: of the backbone, for messages.
     """
@@ -39,6 +40,7 @@ class Network:
     channels: tuple[int, ...]
     channel_dims: tuple[int, ...]
     map_channels: int = 0
+    prefix_tokens: int = 0
     target: str = 'class'
     name: str = 'the network'
 

@@ -1,0 +1,131 @@
+"""Feature CutMix (Yun et al., ICCV 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from openmixup.errors import InputError
+from openmixup.policies.context import Context, Network
+from openmixup.policies.feature.layers import check_depth, check_layers, draw_layer
+from openmixup.policies.mixture import Batch, Mixture, Tap, View
+from openmixup.policies.pairing import pair_index, pair_weights
+from openmixup.policies.static.cutmix import CutMix
+from openmixup.policies.tokens import token_grid
+from openmixup.policies.transfer import to_device
+from openmixup.registry import POLICIES
+
+__all__ = ['FeatureCutMix']
+
+
+@POLICIES.register_module()
+class FeatureCutMix(CutMix):
+    """Paste a box of the partner at a hidden layer that is drawn for each batch; the labels follow the area of the box.
+
+    Layer 0 is the input, which is CutMix bit for bit; layer l is the output of the l-th hidden stage of the network, of
+    a ViT that of its l-th block. All processes draw the same layer.
+
+    The box is that of CutMix in the image and covers the same part of the map. A cell that it covers in part gets that
+    share of the partner's cell, so what it takes of the map is what the labels say, however coarse the map is; where
+    its edges meet those of the cells it is a plain box. On a network of tokens the box lies in the grid of the patches,
+    and tokens in front of them, as the class token, are blended by the labels' weights; the paper has convolutional
+    networks only.
+
+    The paper gives the variant as the same operation on a feature map, 78.20 % top-1 on ImageNet-1k with ResNet-50 to
+    the 78.60 % of CutMix. How its authors draw layers, and that they round the box to cells, we did not check against
+    their code; the range of layers here is that of ManifoldMix.
+
+    Args:
+        alpha: lam ~ Beta(alpha, alpha), above 0; the box has the area 1 - lam before it is clipped to the image.
+        layers: (first, end): layers first to end - 1 are drawn alike. (0, 3) is the input and the first two stages.
+        per: 'batch' for one lam and box a batch (the authors' code), 'sample' for one each.
+        pairing: 'derangement' (no image is cut into itself), 'permutation' (the authors' code) or 'flip'.
+        minmax: (least, most) side of the box as a share of the image's, as in CutMix; None: the box follows lam.
+    """
+
+    needs = ('tap',)
+
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        layers: tuple[int, int] = (0, 3),
+        per: str = 'batch',
+        pairing: str = 'derangement',
+        minmax: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(alpha, per, pairing, minmax)
+        check_layers(layers, type(self).__name__)
+        self.layers = layers
+        self._network: Network | None = None
+
+    def bind(self, network: Network) -> None:
+        """Check that the network has the stages, and keep the layout of their outputs."""
+        check_depth(self.layers, network, type(self).__name__)
+        self._network = network
+
+    def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
+        """The images with a box, or the batch and what to do with a hidden stage."""
+        network, layer = self._network, draw_layer(self.layers, ctx.shared_rng)
+        if layer == 0:
+            return super().view(batch, partner, lam, ctx)
+        if network is None:
+            raise InputError(
+                'FeatureCutMix does not know its network: use it as policy of a MixClassifier, or call bind(network) '
+                'first.'
+            )
+        boxes = self.mask(batch, partner, lam, ctx)
+        weight = pair_weights(boxes.kept(), len(batch))
+        spans = torch.stack([boxes.low, boxes.high]) / torch.tensor(boxes.size)
+        index, weight, spans = to_device(batch.images.device, pair_index(partner), weight, spans)
+        function = partial(
+            pasted, partner=index[:, 1], spans=spans, channel_dim=network.channel_dims[layer - 1],
+            prefix=network.prefix_tokens, image_size=boxes.size,
+        )  # fmt: skip
+        return View(batch.images, Mixture(index, weight), tap=Tap(layer - 1, function))
+
+
+def pasted(
+    hidden: Tensor, partner: Tensor, spans: Tensor, channel_dim: int, prefix: int, image_size: tuple[int, int]
+) -> Tensor:
+    """A hidden tensor with boxes of those of the partners in it, of the same shape, type and memory format.
+
+    Args:
+        hidden: (N, C, h, w), (N, h, w, C) or (N, tokens, C), floating point.
+        partner: (N,) int64, whose tensor each sample's box is cut from.
+        spans: (2, 1 or N, 2) where the boxes begin and end, as shares of height and width.
+        channel_dim: where the channels are, 1 or -1.
+        prefix: tokens in front of those of the patches.
+        image_size: (H, W) of the images, for the form of a grid of tokens.
+
+    Raises:
+        InputError: the hidden tensor has no rows and columns, or its tokens form no grid.
+    """
+    if hidden.ndim not in (3, 4):
+        raise InputError(
+            f'FeatureCutMix got a hidden stage of shape {tuple(hidden.shape)}: expected a feature map or tokens. Let '
+            'its layers end before that stage.'
+        )
+    tokens = hidden.ndim == 3
+    inner = hidden.permute(0, 2, 3, 1) if channel_dim == 1 else hidden  # channels last, where all share the box
+    height, width = token_grid(hidden.shape[1] - prefix, image_size) if tokens else inner.shape[1:3]
+    inside = covered(spans[..., 0], height)[:, :, None] * covered(spans[..., 1], width)[:, None]
+    if tokens:
+        inside = inside.flatten(1)
+        inside = torch.cat([inside.mean(1, keepdim=True).expand(-1, prefix), inside], 1)
+    mixed = torch.lerp(inner, inner.index_select(0, partner), inside[..., None].to(hidden.dtype))
+    return mixed.permute(0, 3, 1, 2) if channel_dim == 1 else mixed
+
+
+def covered(span: Tensor, count: int) -> Tensor:
+    """(b, count) share of each of ``count`` cells in a line that lies in a span of it; their mean is its length.
+
+    Args:
+        span: (2, b) begin and end, as shares of the line.
+        count: number of cells.
+    """
+    begin, end = (span * count)[..., None]
+    cells = torch.arange(count, device=span.device)
+    return (torch.minimum(end, cells + 1) - torch.maximum(begin, cells)).clamp_(min=0)
