@@ -6,8 +6,8 @@ import torch
 from openmixup.errors import InputError
 from openmixup.models import MixClassifier
 from openmixup.policies import Batch, Context, CutMix, KMixup, Mixup, Plan
-from openmixup.policies.static.remix import Remix
 from openmixup.policies.wrap.lumix import LUMix
+from openmixup.policies.wrap.remix import Remix
 
 COUNTS = [500, 100, 33, 34, 5]
 LABELS = torch.tensor([0, 0, 1, 2, 3, 4])
