@@ -13,7 +13,7 @@ from openmixup.errors import InputError
 from openmixup.policies.masks import blended, own_masks
 from openmixup.policies.mixture import Batch, Mixture, View
 
-__all__ = ['best_cells', 'block_cells', 'cell_view', 'enlarged', 'random_cells', 'token_grid']
+__all__ = ['best_cells', 'block_cells', 'cell_view', 'enlarged', 'patch_grid', 'random_cells', 'token_grid']
 
 TRIES = 10
 ASPECT = 0.3  # least ratio of the sides of a block, and 1 over the greatest
@@ -33,6 +33,25 @@ def token_grid(count: int, image_size: Sequence[int]) -> tuple[int, int]:
             'of patches.'
         )
     return rows, count // rows
+
+
+def patch_grid(count: int, prefix: int, image_size: Sequence[int]) -> tuple[int, tuple[int, int]]:
+    """How many of ``count`` tokens stand in front of the patches, and (rows, columns) of these, for an image (H, W).
+
+    Of some networks (CaiT, XCiT) the class token joins in the last blocks only, so that none is in front before.
+
+    Args:
+        count: number of tokens.
+        prefix: how many stand in front at the end of the network.
+        image_size: (H, W).
+
+    Raises:
+        InputError: neither all tokens nor those behind the prefix form a grid.
+    """
+    try:
+        return prefix, token_grid(count - prefix, image_size)
+    except InputError:
+        return 0, token_grid(count, image_size)
 
 
 def enlarged(cells: Tensor, images: Tensor) -> Tensor:

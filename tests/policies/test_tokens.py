@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from openmixup.errors import InputError
 from openmixup.policies import Batch
-from openmixup.policies.tokens import best_cells, block_cells, cell_view, enlarged, random_cells
+from openmixup.policies.tokens import best_cells, block_cells, cell_view, enlarged, patch_grid, random_cells
 
 
 def rng(seed=0):
@@ -111,3 +112,19 @@ def test_a_view_of_cells_has_the_weights_of_its_pixels(learns):
         torch.testing.assert_close(view.masks[i], torch.stack([own[i], 1 - own[i]]))
     torch.testing.assert_close(view.mixture.weight.sum(1), torch.ones(3))
     assert view.inputs.requires_grad == learns
+
+
+@pytest.mark.parametrize('grid', [(14, 14), (2, 6), (7, 4), (1, 1), (16, 24)])
+@pytest.mark.parametrize('patch', [1, 4, 16])
+def test_patches_are_found_behind_a_prefix_and_without_one(grid, patch):
+    """A class token that joins in the last blocks (CaiT) is not there before."""
+    cells, size = grid[0] * grid[1], (grid[0] * patch, grid[1] * patch)
+    for prefix in (0, 1, 2, 5):
+        assert patch_grid(cells + prefix, prefix, size) == (prefix, grid)
+    if cells > 1:
+        assert patch_grid(cells, 1, size) == (0, grid)
+
+
+def test_tokens_that_form_no_grid_are_refused():
+    with pytest.raises(InputError, match='19 tokens form no grid for an image of 64x64'):
+        patch_grid(19, 1, (64, 64))

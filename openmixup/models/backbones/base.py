@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from openmixup.errors import InputError
-from openmixup.policies.tokens import token_grid
+from openmixup.policies.tokens import patch_grid
 
 __all__ = ['Backbone']
 
@@ -97,9 +97,8 @@ class Backbone(nn.Module):
         """
         if output.ndim == 4:
             return output if channel_dim == 1 else output.movedim(-1, 1)
-        patches = output[:, self.prefix_tokens :]
-        rows, columns = token_grid(patches.shape[1], image_size)
-        return patches.transpose(1, 2).unflatten(2, (rows, columns))
+        prefix, grid = patch_grid(output.shape[1], self.prefix_tokens, image_size)
+        return output[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
 
 def channel_dim(shape: torch.Size, channels: int) -> int:
