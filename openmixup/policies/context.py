@@ -29,9 +29,9 @@ class Network:
         channel_dims: where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and for
             (N, tokens, C).
         map_channels: channels of the last feature map, which a view may read.
-        prefix_tokens: tokens in front of those of the patches, of a network of tokens.
         target: kind of the labels: 'class', 'soft' or 'multilabel'.
         name: of the backbone, for messages.
+        prefix_tokens: tokens in front of those of the patches, of a network of tokens.
     """
 
     num_classes: int
@@ -40,9 +40,9 @@ class Network:
     channels: tuple[int, ...]
     channel_dims: tuple[int, ...]
     map_channels: int = 0
-    prefix_tokens: int = 0
     target: str = 'class'
     name: str = 'the network'
+    prefix_tokens: int = 0
 
     def stage(self, index: int, policy: str) -> int:
         """``index`` counted from 0; a negative one counts from the last stage.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from openmixup.errors import InputError
 from openmixup.policies.context import Context, Network
-from openmixup.policies.feature.layers import check_depth, check_layers, draw_layer
+from openmixup.policies.feature.layers import channels_last, check_depth, check_layers, draw_layer
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
 from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.static.cutmix import CutMix
-from openmixup.policies.tokens import token_grid
+from openmixup.policies.tokens import patch_grid
 from openmixup.policies.transfer import to_device
 from openmixup.registry import POLICIES
 
@@ -32,11 +32,12 @@ class FeatureCutMix(CutMix):
     share of the partner's cell, so what it takes of the map is what the labels say, however coarse the map is; where
     its edges meet those of the cells it is a plain box. On a network of tokens the box lies in the grid of the patches,
     and tokens in front of them, as the class token, are blended by the labels' weights; the paper has convolutional
-    networks only.
+    networks only. Tokens must be all patches, row by row: where a network orders them in another way (Hiera) or drops
+    some in training, the box lies elsewhere than in the image.
 
     The paper gives the variant as the same operation on a feature map, 78.20 % top-1 on ImageNet-1k with ResNet-50 to
-    the 78.60 % of CutMix. How its authors draw layers, and that they round the box to cells, we did not check against
-    their code; the range of layers here is that of ManifoldMix.
+    the 78.60 % of CutMix. Layers and their range are those of ManifoldMix; what the authors of CutMix do, and whether
+    they round the box to cells, is not checked against their code.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0; the box has the area 1 - lam before it is clipped to the image.
@@ -78,27 +79,27 @@ class FeatureCutMix(CutMix):
             )
         boxes = self.mask(batch, partner, lam, ctx)
         weight = pair_weights(boxes.kept(), len(batch))
-        spans = torch.stack([boxes.low, boxes.high]) / torch.tensor(boxes.size)
-        index, weight, spans = to_device(batch.images.device, pair_index(partner), weight, spans)
+        edges = torch.stack([boxes.low, boxes.high]).float()
+        index, weight, edges = to_device(batch.images.device, pair_index(partner), weight, edges)
         function = partial(
-            pasted, partner=index[:, 1], spans=spans, channel_dim=network.channel_dims[layer - 1],
+            pasted, partner=index[:, 1], edges=edges, channel_dim=network.channel_dims[layer - 1],
             prefix=network.prefix_tokens, image_size=boxes.size,
         )  # fmt: skip
         return View(batch.images, Mixture(index, weight), tap=Tap(layer - 1, function))
 
 
 def pasted(
-    hidden: Tensor, partner: Tensor, spans: Tensor, channel_dim: int, prefix: int, image_size: tuple[int, int]
+    hidden: Tensor, partner: Tensor, edges: Tensor, channel_dim: int, prefix: int, image_size: tuple[int, int]
 ) -> Tensor:
     """A hidden tensor with boxes of those of the partners in it, of the same shape, type and memory format.
 
     Args:
         hidden: (N, C, h, w), (N, h, w, C) or (N, tokens, C), floating point.
         partner: (N,) int64, whose tensor each sample's box is cut from.
-        spans: (2, 1 or N, 2) where the boxes begin and end, as shares of height and width.
+        edges: (2, 1 or N, 2) float, first rows and columns in the boxes and first behind, in pixels of the image.
         channel_dim: where the channels are, 1 or -1.
-        prefix: tokens in front of those of the patches.
-        image_size: (H, W) of the images, for the form of a grid of tokens.
+        prefix: tokens in front of those of the patches, where they are there already.
+        image_size: (H, W) of the images.
 
     Raises:
         InputError: the hidden tensor has no rows and columns, or its tokens form no grid.
@@ -108,24 +109,34 @@ def pasted(
             f'FeatureCutMix got a hidden stage of shape {tuple(hidden.shape)}: expected a feature map or tokens. Let '
             'its layers end before that stage.'
         )
-    tokens = hidden.ndim == 3
-    inner = hidden.permute(0, 2, 3, 1) if channel_dim == 1 else hidden  # channels last, where all share the box
-    height, width = token_grid(hidden.shape[1] - prefix, image_size) if tokens else inner.shape[1:3]
-    inside = covered(spans[..., 0], height)[:, :, None] * covered(spans[..., 1], width)[:, None]
-    if tokens:
-        inside = inside.flatten(1)
-        inside = torch.cat([inside.mean(1, keepdim=True).expand(-1, prefix), inside], 1)
-    mixed = torch.lerp(inner, inner.index_select(0, partner), inside[..., None].to(hidden.dtype))
-    return mixed.permute(0, 3, 1, 2) if channel_dim == 1 else mixed
+    if hidden.ndim == 3:
+        prefix, grid = patch_grid(hidden.shape[1], prefix, image_size)
+        inside = covered(edges, image_size, grid).flatten(1)
+        inside = torch.cat([inside.mean(1, keepdim=True).expand(-1, prefix), inside], 1)[..., None]
+    else:
+        grid = hidden.shape[2:] if channel_dim == 1 else hidden.shape[1:3]
+        inside = covered(edges, image_size, grid).unsqueeze(channel_dim)
+    if channels_last(hidden):  # else the partners' maps would be gathered in another order of memory
+        donors = hidden.permute(0, 2, 3, 1).index_select(0, partner).permute(0, 3, 1, 2)
+    else:
+        donors = hidden.index_select(0, partner)
+    return torch.lerp(hidden, donors, inside.to(hidden.dtype))
 
 
-def covered(span: Tensor, count: int) -> Tensor:
-    """(b, count) share of each of ``count`` cells in a line that lies in a span of it; their mean is its length.
+def covered(edges: Tensor, image_size: Sequence[int], grid: Sequence[int]) -> Tensor:
+    """(b, h, w) share of each cell of a ``grid`` (h, w) on an image (H, W) that lies in a box; their mean is its area.
 
     Args:
-        span: (2, b) begin and end, as shares of the line.
-        count: number of cells.
+        edges: (2, b, 2) float, first row and column in the box and first behind, in pixels.
+        image_size: (H, W).
+        grid: (h, w).
     """
-    begin, end = (span * count)[..., None]
-    cells = torch.arange(count, device=span.device)
+    rows, columns = (_line(edges[..., side], image_size[side], grid[side]) for side in (0, 1))
+    return rows[:, :, None] * columns[:, None]
+
+
+def _line(edges: Tensor, length: int, count: int) -> Tensor:
+    """(b, count) share of each cell of a side between two ``edges`` (2, b)."""
+    begin, end = (edges * count / length)[..., None]
+    cells = torch.arange(count, device=edges.device)
     return (torch.minimum(end, cells + 1) - torch.maximum(begin, cells)).clamp_(min=0)

@@ -1,16 +1,17 @@
-"""The range of layers that policies of hidden stages draw from: 0 is the input, l the output of the l-th stage."""
+"""Layers that policies of hidden stages draw, 0 the input and l the output of the l-th stage, and their memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.policies.context import Network
 
-__all__ = ['check_depth', 'check_layers', 'draw_layer']
+__all__ = ['channels_last', 'check_depth', 'check_layers', 'draw_layer']
 
 
 def check_layers(layers: Any, policy: str) -> None:
@@ -45,3 +46,8 @@ def check_depth(layers: tuple[int, int], network: Network, policy: str) -> None:
 def draw_layer(layers: tuple[int, int], rng: torch.Generator) -> int:
     """One of the layers, each as often as the others; ``rng`` is the stream that all processes share."""
     return int(torch.randint(*layers, (1,), generator=rng))
+
+
+def channels_last(hidden: Tensor) -> bool:
+    """Whether it is a map (N, C, h, w) whose channels of a cell lie together in memory."""
+    return hidden.ndim == 4 and not hidden.is_contiguous() and hidden.is_contiguous(memory_format=torch.channels_last)

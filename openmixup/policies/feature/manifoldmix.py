@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from openmixup.policies.context import Context, Network
-from openmixup.policies.feature.layers import check_depth, check_layers, draw_layer
+from openmixup.policies.feature.layers import channels_last, check_depth, check_layers, draw_layer
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
 from openmixup.policies.pairing import pair_index, pair_weights
 from openmixup.policies.static.mixup import Mixup
@@ -60,6 +59,6 @@ class ManifoldMix(Mixup):
 
 def blended(mixture: Mixture, hidden: Tensor) -> Tensor:
     """(N, ...) blend of a hidden tensor (N, ...) of any layout, in the memory format that it has."""
-    if hidden.ndim == 4 and not hidden.is_contiguous() and hidden.is_contiguous(memory_format=torch.channels_last):
+    if channels_last(hidden):
         return mixture.of(hidden.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
     return mixture.of(hidden)

@@ -42,8 +42,8 @@ class CutMix(MaskPolicy):
         super().__init__(alpha, per, pairing)
         if minmax is not None and not is_range(minmax, 0, 1):
             raise InputError(
-                f'CutMix(minmax={minmax!r}): expected (least, most) with 0 <= least <= most <= 1, as (0.2, 0.8), or '
-                'None.'
+                f'{type(self).__name__}(minmax={minmax!r}): expected (least, most) with 0 <= least <= most <= 1, as '
+                '(0.2, 0.8), or None.'
             )
         self.minmax = minmax
 

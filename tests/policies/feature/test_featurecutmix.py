@@ -21,12 +21,14 @@ SQUARES = IMAGES[..., :16].contiguous()
 LABELS = torch.tensor([0, 1, 2, 3, 4, 0])
 NETWORK = Network(5, 8, ('early', 'late'), (4, 8), (1, -1), prefix_tokens=1, name='a small one')
 TOKENS = {'img_size': 16, 'patch_size': 4, 'depth': 3, 'embed_dim': 24, 'num_heads': 3}
+CAIT = {**TOKENS, 'init_values': 1.0}  # of 1e-5 the blocks would change next to nothing
 WINDOWS = {
     'img_size': 16, 'patch_size': 2, 'window_size': 4, 'depths': (1, 1), 'embed_dim': 12, 'num_heads': (2, 2),
 }  # fmt: skip
 BACKBONES = {
     'cifar_resnet': {'type': 'CifarResNet', 'depth': 8, 'width': 4},
     'vit': {'type': 'TimmBackbone', 'model': 'vit_tiny_patch16_224', 'options': TOKENS},
+    'cait': {'type': 'TimmBackbone', 'model': 'cait_xxs24_224', 'options': CAIT},
     'swin': {'type': 'TimmBackbone', 'model': 'swin_tiny_patch4_window7_224', 'options': WINDOWS},
 }
 
@@ -49,9 +51,9 @@ def learner(backbone: str, policy: FeatureCutMix) -> MixClassifier:
     return model
 
 
-def spans_of(*boxes: tuple[float, float, float, float]) -> Tensor:
-    """(2, b, 2) of boxes (top, left, bottom, right), as shares of the sides."""
-    return torch.tensor(boxes).view(-1, 2, 2).transpose(0, 1)
+def edges_of(*boxes: tuple[float, float, float, float]) -> Tensor:
+    """(2, b, 2) of boxes (top, left, bottom, right), in pixels."""
+    return torch.tensor(boxes, dtype=torch.float32).view(-1, 2, 2).transpose(0, 1)
 
 
 @pytest.mark.parametrize('per', ['batch', 'sample'])
@@ -115,27 +117,33 @@ def test_the_map_holds_as_much_of_each_source_as_its_labels(size):
             torch.testing.assert_close(share, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_where_edges_meet_it_is_a_plain_box():
+@pytest.mark.parametrize('scale', [1, 4, 7, 32])
+def test_where_edges_meet_it_is_a_plain_box(scale):
     hidden, partner = torch.randn(3, 4, 8, 6), torch.tensor([2, 0, 1])
     expected = hidden.clone()
     expected[:, :, 2:6, 1:4] = hidden[partner][:, :, 2:6, 1:4]
-    box = spans_of((2 / 8, 1 / 6, 6 / 8, 4 / 6))
-    torch.testing.assert_close(pasted(hidden, partner, box, 1, 0, (32, 24)), expected)
-    last = pasted(hidden.movedim(1, -1), partner, box, -1, 0, (32, 24))
-    torch.testing.assert_close(last, expected.movedim(1, -1))
+    box, size = scale * edges_of((2, 1, 6, 4)), (8 * scale, 6 * scale)
+    assert torch.equal(pasted(hidden, partner, box, 1, 0, size), expected)
+    last = pasted(hidden.movedim(1, -1), partner, box, -1, 0, size)
+    assert torch.equal(last, expected.movedim(1, -1))
 
 
 @pytest.mark.parametrize('prefix', [0, 1, 3])
 def test_tokens_are_cut_on_the_grid_of_their_patches(prefix):
     """The patches as a map; the tokens in front by the area of the box."""
     hidden, partner = torch.randn(3, prefix + 12, 7), torch.tensor([2, 0, 1])
-    boxes = spans_of((0.1, 0.2, 0.7, 0.9), (0, 0, 1, 1), (0.5, 0.5, 0.5, 1))
+    boxes = edges_of((4, 12, 32, 60), (0, 0, 48, 64), (24, 32, 24, 64))
     found = pasted(hidden, partner, boxes, -1, prefix, (48, 64))  # 3 rows and 4 columns of patches
     grid = hidden[:, prefix:].transpose(1, 2).unflatten(2, (3, 4))
     expected = pasted(grid, partner, boxes, 1, 0, (48, 64)).flatten(2).transpose(1, 2)
     torch.testing.assert_close(found[:, prefix:], expected)
-    area = torch.tensor([0.42, 1, 0])[:, None, None]
+    area = torch.tensor([28 * 48 / (48 * 64), 1, 0])[:, None, None]
     torch.testing.assert_close(found[:, :prefix], torch.lerp(hidden, hidden[partner], area)[:, :prefix])
+
+
+def test_a_stage_that_the_class_token_has_not_joined_yet_has_patches_only():
+    hidden, partner, box = torch.randn(3, 12, 7), torch.tensor([2, 0, 1]), edges_of((16, 0, 32, 64))
+    assert torch.equal(pasted(hidden, partner, box, -1, 1, (48, 64)), pasted(hidden, partner, box, -1, 0, (48, 64)))
 
 
 def test_each_stage_is_read_in_the_layout_of_the_network():
@@ -149,10 +157,11 @@ def test_each_stage_is_read_in_the_layout_of_the_network():
     torch.testing.assert_close(found[:, 1:], grid.flatten(2).transpose(1, 2))
 
 
-def test_cells_are_covered_in_part_at_the_edges_of_a_span():
-    spans = torch.tensor([[0.1, 0.0, 0.5, 0.3], [0.65, 1.0, 0.5, 0.35]])
-    expected = torch.tensor([[0.6, 1, 0.6, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0.2, 0, 0]])
-    torch.testing.assert_close(covered(spans, 4), expected)
+def test_cells_are_covered_in_part_at_the_edges_of_a_box():
+    rows = torch.tensor([[0.6, 1, 0.6, 0], [1, 1, 1, 1], [0, 0, 0, 0], [0, 0.2, 0, 0]])
+    columns = torch.tensor([[1, 0], [0.5, 1], [1, 1], [0, 1]])
+    boxes = edges_of((2, 0, 13, 3), (0, 1.5, 20, 6), (10, 0, 10, 6), (6, 3, 7, 6))
+    torch.testing.assert_close(covered(boxes, (20, 6), (4, 2)), rows[:, :, None] * columns[:, None])
 
 
 @pytest.mark.parametrize('per', ['batch', 'sample'])
@@ -170,7 +179,8 @@ def test_a_network_goes_on_with_what_was_pasted(name, per):
         grid = backbone.to_map(hidden, backbone.channel_dims[1], (16, 16))
         mask = functional.adaptive_avg_pool2d(taken, grid.shape[-2:])
         if hidden.ndim == 3:
-            mask = torch.cat([mask.mean((2, 3)).expand(-1, backbone.prefix_tokens), mask.flatten(1)], 1)[..., None]
+            prefix = hidden.shape[1] - grid.shape[2] * grid.shape[3]
+            mask = torch.cat([mask.mean((2, 3)).expand(-1, prefix), mask.flatten(1)], 1)[..., None]
         elif backbone.channel_dims[1] == -1:
             mask = mask.movedim(1, -1)
         return torch.lerp(hidden, hidden[index], mask)
@@ -184,7 +194,7 @@ def test_a_network_goes_on_with_what_was_pasted(name, per):
 
 def test_both_samples_get_gradient():
     hidden = torch.randn(2, 3, 4, 4, requires_grad=True)
-    box = spans_of((0.25, 0, 0.75, 1))
+    box = edges_of((4, 0, 12, 16))
     (gradient,) = torch.autograd.grad(pasted(hidden, torch.tensor([1, 0]), box, 1, 0, (16, 16))[0].sum(), hidden)
     assert gradient[:, 0, :, 0].tolist() == [[1, 0, 0, 1], [0, 1, 1, 0]]
 
@@ -211,12 +221,17 @@ def test_it_trains_through_the_learner(name):
         model.context = Context(step=step)
         model.zero_grad()
         model.loss(SQUARES, LABELS)['loss_main'].backward()
-        assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+        gradients = [p.grad for p in model.student.backbone.parameters()]
+        assert all(bool(g.isfinite().all()) and bool(g.any()) for g in gradients)
 
 
 def test_wrong_layers_and_networks_are_refused():
     with pytest.raises(InputError, match=r'FeatureCutMix\(layers=\(3, 3\)\): expected two whole numbers'):
         FeatureCutMix(layers=(3, 3))
+    with pytest.raises(InputError, match=r'FeatureCutMix\(minmax=\(2, 1\)\)'):
+        FeatureCutMix(minmax=(2, 1))
+    with pytest.raises(InputError, match='17 tokens form no grid for an image of 16x24'):
+        view(only(2)).tap.function(torch.randn(6, 17, 8))
     with pytest.raises(InputError, match=r'layers up to 3, but a small one has 2 hidden stages .*end the range at 3'):
         FeatureCutMix(layers=(0, 4)).bind(NETWORK)
     with pytest.raises(InputError, match='does not know its network'):
