@@ -8,3 +8,10 @@ policies = dict(
     cmixup=dict(type='CMixup', alpha=2.0, sigma=0.2),
 )
 seeds = (0, 1, 2)
+
+# More than two standard deviations behind vanilla, and why.
+notes = dict(
+    mixup='blends garments of any two angles, and no picture of the angle between lies between them; cmixup, which is '
+    'the same but for partners of near angles, loses nothing.',
+    manifoldmix='as mixup: its partners are of any two angles too.',
+)
