@@ -114,7 +114,8 @@ def pasted(
         inside = covered(edges, image_size, grid).flatten(1)
         inside = torch.cat([inside.mean(1, keepdim=True).expand(-1, prefix), inside], 1)[..., None]
     else:
-        grid = hidden.shape[2:] if channel_dim == 1 else hidden.shape[1:3]
+        first = 2 if channel_dim == 1 else 1
+        grid = hidden.shape[first], hidden.shape[first + 1]
         inside = covered(edges, image_size, grid).unsqueeze(channel_dim)
     if channels_last(hidden):  # else the partners' maps would be gathered in another order of memory
         donors = hidden.permute(0, 2, 3, 1).index_select(0, partner).permute(0, 3, 1, 2)
