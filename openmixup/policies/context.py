@@ -14,7 +14,7 @@ from openmixup.checks import is_whole
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 
-__all__ = ['Context', 'Network', 'library_stream']
+__all__ = ['Context', 'Network', 'library_stream', 'unbound']
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,13 @@ class Network:
                 f'{policy} asks for stage {index!r} of {self.name}, which has the stages {known}: choose one of these.'
             )
         return index % count
+
+
+def unbound(policy: str) -> InputError:
+    """The error of a policy that is to mix before :meth:`MixPolicy.bind` was called."""
+    return InputError(
+        f'{policy} does not know its network: use it as policy of a MixClassifier, or call bind(network) first.'
+    )
 
 
 @dataclass(frozen=True, eq=False)

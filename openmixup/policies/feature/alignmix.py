@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
-from openmixup.policies.context import Context, Network
+from openmixup.policies.context import Context, Network, unbound
 from openmixup.policies.feature.sinkhorn import annealed_plan, plain_plan, similarity
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
 from openmixup.policies.pairing import pair_index, pair_weights
@@ -92,9 +92,7 @@ class AlignMix(Mixup):
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """The blended images, or the batch and what to do with the stage."""
         if self._tapped is None:
-            raise InputError(
-                'AlignMix does not know its network: use it as policy of a MixClassifier, or call bind(network) first.'
-            )
+            raise unbound('AlignMix')
         align, direction = torch.rand(2, generator=ctx.shared_rng).tolist()
         if align >= self.align_prob:
             return super().view(batch, partner, lam, ctx)

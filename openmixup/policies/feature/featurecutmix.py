@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from openmixup.errors import InputError
-from openmixup.policies.context import Context, Network
+from openmixup.policies.context import Context, Network, unbound
 from openmixup.policies.feature.layers import channels_last, check_depth, check_layers, draw_layer
 from openmixup.policies.mixture import Batch, Mixture, Tap, View
 from openmixup.policies.pairing import pair_index, pair_weights
@@ -73,10 +73,7 @@ class FeatureCutMix(CutMix):
         if layer == 0:
             return super().view(batch, partner, lam, ctx)
         if network is None:
-            raise InputError(
-                'FeatureCutMix does not know its network: use it as policy of a MixClassifier, or call bind(network) '
-                'first.'
-            )
+            raise unbound('FeatureCutMix')
         boxes = self.mask(batch, partner, lam, ctx)
         weight = pair_weights(boxes.kept(), len(batch))
         edges = torch.stack([boxes.low, boxes.high]).float()

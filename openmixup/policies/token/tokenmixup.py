@@ -13,7 +13,7 @@ from torch import Tensor
 from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.context import Context, Network
+from openmixup.policies.context import Context, Network, unbound
 from openmixup.policies.feature.sinkhorn import annealed_plan
 from openmixup.policies.mixture import Batch, Mixture, Plan, Tap, View
 from openmixup.policies.pairing import pair_weights
@@ -102,10 +102,7 @@ class TokenMixup(MixPolicy):
         if len(batch) < 2:
             return self.unmixed(batch)
         if self._tapped is None:
-            raise InputError(
-                'TokenMixup does not know its network: use it as policy of a MixClassifier, or call bind(network) '
-                'first.'
-            )
+            raise unbound('TokenMixup')
         looked: Any = ctx.probe.look(batch.images, (self.saliency,))
         (own,) = to_device(batch.images.device, torch.arange(len(batch)))
         with torch.no_grad():

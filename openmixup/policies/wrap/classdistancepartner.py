@@ -12,7 +12,7 @@ from torch.nn import functional
 from openmixup.checks import is_number
 from openmixup.errors import InputError, did_you_mean
 from openmixup.policies.base import MixPolicy, PairPolicy
-from openmixup.policies.context import Context, Network
+from openmixup.policies.context import Context, Network, unbound
 from openmixup.policies.mixture import Batch, Mixture, Plan
 from openmixup.policies.precision import arithmetic
 from openmixup.policies.transfer import to_device
@@ -132,10 +132,7 @@ class ClassDistancePartner(WrapPolicy):
         if sources < 2:
             return super().plan(batch, ctx)
         if not len(self.sums):
-            raise InputError(
-                'ClassDistancePartner does not know its network: use it as policy of a MixClassifier, or call '
-                'bind(network) first.'
-            )
+            raise unbound('ClassDistancePartner')
         labels, size = batch.source_labels, len(batch)
         classes = labels.argmax(1) if batch.target == 'soft' else labels.long()
         noise = torch.empty(size, sources).exponential_(generator=ctx.rng).log_().neg_()
