@@ -12,6 +12,6 @@ seeds = (0, 1, 2)
 # More than two standard deviations behind vanilla, and why.
 notes = dict(
     mixup='blends garments of any two angles, and no picture of the angle between lies between them; cmixup, which is '
-    'the same but for partners of near angles, loses nothing.',
+    'the same but for partners of near angles, loses next to nothing.',
     manifoldmix='as mixup: its partners are of any two angles too.',
 )
