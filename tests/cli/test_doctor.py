@@ -13,8 +13,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from openmixup.analysis.doctor import limits, machine, packages, peak
+from openmixup.analysis.doctor import limits, machine, packages
 from openmixup.cli.doctor import main
+from openmixup.engine import peak
 from openmixup.engine.loops import EpochLoop
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,6 @@ import faulthandler
 import io
 import json
 import random
-import resource
 import sys
 import traceback
 import warnings
@@ -22,6 +21,7 @@ from PIL import Image
 
 from openmixup.datasets.decode import read_image
 from openmixup.datasets.sample_crop import SampleCrop
+from openmixup.engine import peak
 from openmixup.engine.checkpoint import load_weights, read_checkpoint
 from openmixup.engine.imported import import_weights
 from openmixup.engine.inspection import inspect_checkpoint
@@ -165,7 +165,7 @@ def main(kind: str, first: int, count: int, folder: Path) -> None:
             found['wrong'].append(f'{number}: {traceback.format_exc()}')
         finally:
             faulthandler.cancel_dump_traceback_later()
-    found['megabytes'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found['megabytes'] = peak.read(torch.device('cpu')) / 2**20
     print(json.dumps(found))
 
 

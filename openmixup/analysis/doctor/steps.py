@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from openmixup.analysis.doctor import limits, peak
+from openmixup.analysis.doctor import limits
 from openmixup.analysis.doctor.report import Effort, Finding, counted, duration, size_text
 from openmixup.datasets.loading import BatchLoader
 from openmixup.datasets.samplers import EpochBatchSampler, InfiniteBatchSampler
+from openmixup.engine import peak
 from openmixup.engine.distributed import accelerator, learner_of
 from openmixup.engine.loops import EpochLoop
 from openmixup.engine.resume import finite

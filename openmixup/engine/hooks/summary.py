@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.hooks import Hook
 
+from openmixup.engine import peak
 from openmixup.engine.disk import write_text
 from openmixup.engine.distributed import learner_of
 from openmixup.engine.environment import commit, hardware, versions
@@ -44,10 +42,6 @@ class SummaryHook(Hook):
         recent = [entry for entry in evaluated if entry['epoch'] > loop.epoch - 10]
         scores = [entry[f'val/{figure}'] for entry in recent]
         last = {key[4:]: value for key, value in evaluated[-1].items() if key.startswith('val/')} if evaluated else {}
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        if peak is None:
-            unit = 1 if sys.platform == 'darwin' else 1024
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         summary = {
             'config': str(getattr(runner.cfg, 'filename', '') or ''),
             'config_hash': config_hash(runner.cfg),
@@ -67,7 +61,7 @@ class SummaryHook(Hook):
             'world_size': runner.world_size,
             'batch_size': runner.batch_size,
             'parameters': sum(parameter.numel() for parameter in learner.student.parameters()),
-            'peak_memory_mb': peak / 2**20,
+            'peak_memory_mb': peak.read(next(learner.parameters()).device) / 2**20,
             'hardware': hardware(),
             'versions': versions(),
         }

@@ -1,4 +1,4 @@
-"""The most memory that was in use since a moment."""
+"""The most memory that a process, or a device, had in use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def restart(device: torch.device) -> int:
 
 
 def read(device: torch.device) -> int:
-    """Bytes in use at the peak since :func:`restart`."""
+    """Bytes in use at the peak since :func:`restart`, or since the process began.
+
+    On Linux ``ru_maxrss`` would not do: a process begins with the peak of the one that started it.
+    """
     if device.type == 'cuda':
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == 'darwin' else 1024
