@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,8 @@ __all__ = [
     'Box', 'Boxes', 'Outer', 'blended', 'cutmix_box', 'cutmix_boxes', 'gaussian_bump', 'gaussian_bumps', 'inner_boxes',
     'own_masks',
 ]  # fmt: skip
+
+Side = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +136,9 @@ class Outer:
     columns: Tensor
 
     @classmethod
-    def one(cls, base: float, rows: list[float], columns: list[float]) -> Outer:
-        """One mask a batch, of plain numbers."""
-        return cls(torch.tensor([base]), torch.tensor([rows]), torch.tensor([columns]))
+    def one(cls, base: float, rows: Side, columns: Side) -> Outer:
+        """One mask a batch, of numbers; by way of NumPy in a fraction of the time that ``torch.tensor`` takes."""
+        return cls(*(torch.from_numpy(np.array([part], np.float32)) for part in (base, rows, columns)))
 
     def __len__(self) -> int:
         """b, the number of masks."""
@@ -225,13 +228,12 @@ def gaussian_bumps(variance: Tensor, size: tuple[int, int], rng: torch.Generator
     return bumps[:, 0, : size[0]], bumps[:, 1, : size[1]]
 
 
-def gaussian_bump(variance: float, size: tuple[int, int], rng: torch.Generator) -> tuple[list[float], list[float]]:
-    """:func:`gaussian_bumps` of one variance, H and W plain numbers."""
+def gaussian_bump(variance: float, size: tuple[int, int], rng: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`gaussian_bumps` of one variance, (H,) and (W,) in NumPy."""
     places, scale = torch.rand(2, generator=rng, dtype=torch.float64).tolist(), -0.5 / variance
-    centres = [int(place * length) for place, length in zip(places, size, strict=True)]
     rows, columns = (
-        [math.exp(scale * (at - centre) ** 2) for at in range(length)]
-        for centre, length in zip(centres, size, strict=True)
+        np.exp(scale * (np.arange(length) - int(place * length)) ** 2.0)
+        for place, length in zip(places, size, strict=True)
     )
     return rows, columns
 

@@ -38,10 +38,10 @@ class GMix(MaskPolicy):
         """One bump a batch or a sample."""
         height, width = batch.images.shape[-2:]
         scale, least = height * width / (2 * math.pi), 1e-9  # of lam 0 and 1 the bump is a pixel
-        if len(lam) == 1:  # the same in plain numbers
+        if len(lam) == 1:  # the same without tensors
             own = lam.item()
             down, across = gaussian_bump(max(min(own, 1 - own), least) * scale, (height, width), ctx.rng)
-            return Outer.one(1.0, [-share for share in down], across) if own >= 0.5 else Outer.one(0.0, down, across)
+            return Outer.one(1.0, -down, across) if own >= 0.5 else Outer.one(0.0, down, across)
         variance = torch.minimum(lam, 1 - lam).clamp_(min=least) * scale
         rows, columns = gaussian_bumps(variance, (height, width), ctx.rng)
         inverted = (lam >= 0.5).float()

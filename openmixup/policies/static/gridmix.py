@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,15 +72,15 @@ class GridMix(MaskPolicy):
         """One grid a batch or a sample."""
         height, width = batch.images.shape[-2:]
         chance = torch.rand(len(lam), 5, generator=ctx.rng, dtype=torch.float64)
-        if len(lam) == 1:  # the same in plain numbers
+        if len(lam) == 1:  # the same without tensors
             down, across = self._grid(lam.item(), chance[0].tolist(), (height, width))
-            return Outer.one(1.0, [-hole for hole in down], across)
+            return Outer.one(1.0, -down, across)
         shown = self._grids(lam, chance, (height, width)).float()  # (N, 2, longer side)
         rows, columns = shown[:, 0, :height], shown[:, 1, :width]
         return Outer(torch.ones(len(lam)), -rows, columns)
 
-    def _grid(self, lam: float, chance: list[float], size: tuple[int, int]) -> list[list[float]]:
-        """H and W numbers: 1 in the rows and in the columns that have holes, else 0."""
+    def _grid(self, lam: float, chance: list[float], size: tuple[int, int]) -> list[np.ndarray]:
+        """(H,) and (W,): 1 in the rows and in the columns that have holes, else 0."""
         area, aspect, holes = self._shape(*chance[:3])
         share, lines = math.sqrt(1 - lam), []
         part = [
@@ -92,8 +93,9 @@ class GridMix(MaskPolicy):
         ):
             cell, start = max(int(side), 2), int(place * (length - extent + 1))
             hole = min(max(int(cell * share), 1), cell - 1)
-            inside = [float(at % cell < hole) for at in range(extent)]
-            lines.append([0.0] * start + inside + [0.0] * (length - extent - start))
+            line = np.zeros(length, np.float32)
+            line[start : start + extent] = np.arange(extent) % cell < hole
+            lines.append(line)
         return lines
 
     def _grids(self, lam: Tensor, chance: Tensor, size: tuple[int, int]) -> Tensor:

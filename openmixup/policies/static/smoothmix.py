@@ -58,10 +58,10 @@ class SmoothMix(MaskPolicy):
         """One bump a batch or a sample; the greater ``lam``, the smaller it is."""
         height, width = batch.images.shape[-2:]
         low, high = self.sigma
-        if len(lam) == 1:  # the same in plain numbers
+        if len(lam) == 1:  # the same without tensors
             deviation = (high - (high - low) * lam.item()) * math.sqrt(height * width)
             down, across = gaussian_bump(deviation * deviation, (height, width), ctx.rng)
-            return Outer.one(1.0, [-share for share in down], across)
+            return Outer.one(1.0, -down, across)
         spread = (high - (high - low) * lam) * math.sqrt(height * width)
         rows, columns = gaussian_bumps(spread.square(), (height, width), ctx.rng)
         return Outer(torch.ones(len(lam)), -rows, columns)
