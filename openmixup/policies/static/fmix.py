@@ -102,26 +102,16 @@ class FMix(MaskPolicy):
         waves = _waves((height, width), float(self.decay))
         drawn = torch.randn(len(lam), *waves.amplitude.shape, generator=ctx.rng).mul_(waves.amplitude)
         coin = torch.rand(len(lam), generator=ctx.rng, dtype=torch.float64)
-        if len(lam) == 1:
-            noise = _noise(drawn, waves.columns, waves.rows)
-            return self._cut(noise.view(-1), lam.item(), coin.item()).view(1, height, width)
-        top, length = self._ramps(lam, coin, height * width)
-        drawn, columns, rows, top, length, rank = to_device(
-            batch.images.device,
-            drawn,
-            waves.columns,
-            waves.rows,
-            top.float(),
-            length.float(),
-            torch.arange(height * width, dtype=torch.float32),
-        )
-        order = _noise(drawn, columns, rows).flatten(1).argsort(1, descending=True)
-        ranked = top - rank
-        ranked = (ranked / length if self.max_soft else ranked).clamp_(0, 1)
-        return torch.empty_like(ranked).scatter_(1, order, ranked).view(-1, height, width)
+        if len(lam) == 1 or batch.images.device.type == 'cpu':
+            noise = _noise(drawn, waves.columns, waves.rows).flatten(1)
+            cuts = zip(noise, lam.tolist(), coin.tolist(), strict=True)
+            return torch.stack([self._cut(*cut) for cut in cuts]).view(-1, height, width)
+        ramps = self._ramps(lam, coin, height * width)
+        drawn, columns, rows, *where = to_device(batch.images.device, drawn, waves.columns, waves.rows, *ramps)
+        return self._cut_all(_noise(drawn, columns, rows).flatten(1), *where).view(-1, height, width)
 
     def _cut(self, noise: Tensor, lam: float, coin: float) -> Tensor:
-        """(H W,) of the mask from ``noise`` (H W,)."""
+        """(H W,) of one mask from ``noise`` (H W,) on the CPU, where no order is needed but that of a soft cut."""
         pixels = len(noise)
         kept = math.ceil(lam * pixels) if coin < 0.5 else math.floor(lam * pixels)
         soft = min(int(pixels * min(self.max_soft, lam, 1 - lam)), kept, pixels - kept)
@@ -131,13 +121,23 @@ class FMix(MaskPolicy):
         order = noise.topk(kept + soft, sorted=soft > 0).indices
         return torch.zeros(pixels).scatter_(0, order, value)
 
-    def _ramps(self, lam: Tensor, coin: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        """(N, 1) ranks at which the masks have come down to 0, and over how many ranks they fall from 1."""
+    def _ramps(self, lam: Tensor, coin: Tensor, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 1) ranks at which the masks have come down to 0, over how many ranks they fall from 1; (H W,) all ranks.
+
+        Float32 on the CPU.
+        """
         kept = torch.where(coin < 0.5, (lam * pixels).ceil(), (lam * pixels).floor())
         soft = (torch.minimum(lam, 1 - lam).clamp_(max=self.max_soft) * pixels).floor()
         soft = torch.minimum(soft, torch.minimum(kept, pixels - kept))
         end = kept + (soft - 1).clamp_(min=0)
-        return end[:, None], (2 * soft - 1).clamp_(min=1)[:, None]
+        length = (2 * soft - 1).clamp_(min=1)
+        return end.float()[:, None], length.float()[:, None], torch.arange(pixels, dtype=torch.float32)
+
+    def _cut_all(self, noise: Tensor, end: Tensor, length: Tensor, rank: Tensor) -> Tensor:
+        """(N, H W) of the masks from ``noise`` (N, H W) and :meth:`_ramps`, by sorting: many on any device at once."""
+        ranked = end - rank
+        ranked = (ranked / length if self.max_soft else ranked).clamp_(0, 1)
+        return torch.empty_like(ranked).scatter_(1, noise.argsort(1, descending=True), ranked)
 
 
 class Waves(NamedTuple):

@@ -49,6 +49,16 @@ def test_masks_by_an_fft_of_all_frequencies_and_a_full_sort(size, lam, decay):
             assert np.array_equal(mask.reshape(-1).numpy(), expected)
 
 
+@pytest.mark.parametrize('max_soft', [0, 0.05, 0.5])
+@pytest.mark.parametrize('pixels', [1024, 77, 4])
+def test_masks_cut_one_by_one_are_those_that_are_sorted_together(max_soft, pixels):
+    policy, lam = FMix(max_soft=max_soft), torch.tensor([0.0, 0.01, 0.2, 0.51, 0.97, 1.0], dtype=torch.float64)
+    noise = torch.randn(len(lam), pixels, generator=rng())
+    for coin in (torch.zeros(len(lam)), torch.ones(len(lam))):
+        single = [policy._cut(*cut) for cut in zip(noise, lam.tolist(), coin.tolist(), strict=True)]
+        torch.testing.assert_close(policy._cut_all(noise, *policy._ramps(lam, coin, pixels)), torch.stack(single))
+
+
 @pytest.mark.parametrize('per', ['batch', 'sample'])
 @pytest.mark.parametrize('size', [(32, 32), (7, 11), (50, 70)])
 def test_counts_are_exact_and_rounded_by_a_fair_coin(per, size):
