@@ -12,7 +12,8 @@ import numpy as np
 __all__ = ['LEVEL', 'Comparison', 'compare', 'groups', 'holm', 'ranks', 'sign_flip_p', 'student_p', 'student_quantile']
 
 LEVEL = 0.05  # of a statement, after the correction
-DIGITS = 6  # of results in the files: smaller differences are rounding
+DIGITS = 6  # of results in the files
+ROUNDING = 2  # units of the last digit by which equal differences of two rounded results can lie apart
 MOST_FLIPPED = 40  # differences whose sign flips are all counted: two lists of 2**20 sums
 
 
@@ -57,7 +58,7 @@ def compare(differences: Sequence[float]) -> Comparison:
         return Comparison(n, mean)
     sd = statistics.stdev(values)
     known = {'sd': sd, 'flip_p': sign_flip_p(values), 'flip_least': 2.0 ** (1 - n)}
-    if len(set(values)) == 1:
+    if round((max(values) - min(values)) * 10**DIGITS) <= ROUNDING:  # as equal as can be told
         return Comparison(n, mean, **known)
     error = sd / math.sqrt(n)
     half = student_quantile(n - 1) * error
@@ -71,7 +72,7 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     assumed. With n pairs the p is at least 2 / 2**n: 0.25 for 3, 0.0625 for 5, 0.031 for 6.
 
     Args:
-        differences: the pairs; rounded to six decimals, so that equal sums are equal.
+        differences: the pairs, of results with six decimals; sums that may differ by their rounding alone are equal.
 
     Returns:
         The p; None for fewer than 2 or more than 40 pairs.
@@ -81,11 +82,12 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
         return None
     units = [round(abs(value) * 10**DIGITS) for value in differences]
     observed = abs(sum(round(value * 10**DIGITS) for value in differences))
+    least = observed - ROUNDING * n
     # all sums of one half of the pairs against the sorted ones of the other: 2**(n / 2) steps instead of 2**n
     one, other = _signed_sums(units[: n // 2]), np.sort(_signed_sums(units[n // 2 :]))
-    upper = len(other) - np.searchsorted(other, observed - one, side='left')
-    lower = np.searchsorted(other, -observed - one, side='right')
-    count = 2**n if observed == 0 else int(upper.sum()) + int(lower.sum())
+    upper = len(other) - np.searchsorted(other, least - one, side='left')
+    lower = np.searchsorted(other, -least - one, side='right')
+    count = 2**n if least <= 0 else int(upper.sum()) + int(lower.sum())
     return count / 2**n
 
 
@@ -149,9 +151,12 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def ranks(values: Sequence[float]) -> list[float]:
-    """The rank of each value, 1 for the largest; equal ones share the mean of their ranks."""
+    """The rank of each value, 1 for the largest; those whose rounding alone may part them share the mean of theirs."""
+    slack = 1.5 * 10**-DIGITS  # two means of rounded results, which are each off by half a unit at most
     return [
-        1 + sum(other > value for other in values) + (sum(other == value for other in values) - 1) / 2
+        1
+        + sum(other > value + slack for other in values)
+        + (sum(abs(other - value) <= slack for other in values) - 1) / 2
         for value in values
     ]
 

@@ -82,6 +82,33 @@ def test_equal_differences_are_no_certainty():
     assert (found.t_p, found.low, found.sd, found.flip_p) == (None, None, 0.0, 0.5)
 
 
+def accuracies(right, images):
+    """In percent, as the files keep them."""
+    return [round(100 * count / images, 6) for count in right]
+
+
+def gains(one, other, images):
+    pairs = zip(accuracies(one, images), accuracies(other, images), strict=True)
+    return [mine - theirs for mine, theirs in pairs]
+
+
+def test_one_image_more_each_time_is_no_certainty_where_an_image_is_no_round_share():
+    """Rounded to six decimals, one of 797 images makes gains of 0.125470 and of 0.125471."""
+    found = compare(gains([778, 779, 780], [777, 778, 779], 797))
+    assert (found.t_p, found.low) == (None, None)
+    assert compare(gains([778, 779, 781], [777, 778, 779], 797)).t_p is not None
+
+
+def test_sign_flips_count_images_and_not_what_rounding_makes_of_them():
+    draws = np.random.default_rng(0)
+    for _ in range(200):
+        one, other = draws.integers(770, 797, 6), draws.integers(770, 797, 6)
+        exact = (one - other).tolist()
+        sums = [abs(np.dot(signs, exact)) for signs in itertools.product((1, -1), repeat=6)]
+        expected = sum(each >= abs(sum(exact)) for each in sums) / 64
+        assert sign_flip_p(gains(one.tolist(), other.tolist(), 797)) == expected
+
+
 def test_holm():
     """The example of R's p.adjust: the smallest times 4, the next times 3, never falling, at most 1."""
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -91,6 +118,9 @@ def test_holm():
 
 def test_ranks_are_shared_by_equals():
     assert ranks([90.0, 95.0, 90.0, 80.0]) == [2.5, 1.0, 2.5, 4.0]
+    means = [np.mean(accuracies(right, 797)) for right in ([777, 779], [778, 778], [778, 779])]
+    assert means[0] != means[1]  # by rounding alone
+    assert ranks(means) == [2.5, 2.5, 1.0]
 
 
 def test_groups_are_the_longest_runs_without_a_parted_pair():
