@@ -10,7 +10,7 @@ import torch
 
 from openmixup.datasets.checks import check_choice
 from openmixup.datasets.image_files import ImageFiles
-from openmixup.datasets.tables import find_metadata, metadata_rows, numbered
+from openmixup.datasets.tables import MOST_CLASSES, find_metadata, metadata_rows, numbered
 from openmixup.errors import InputError
 from openmixup.randomness import keyed_generator
 from openmixup.registry import DATASETS
@@ -245,6 +245,8 @@ class ImageList(ImageFiles):
             labels.append(int(label))
         if not paths:
             raise InputError(f'{file} names no image; put one `relative/path{separator}label` in each line.')
+        if classes is None and max(labels) >= MOST_CLASSES:
+            raise InputError(f'{file} has the label {max(labels)}, but labels count classes from 0: number them so.')
         names = tuple(classes) if classes is not None else tuple(str(i) for i in range(max(labels) + 1))
         if max(labels) >= len(names):
             raise InputError(

@@ -18,7 +18,9 @@ from openmixup.registry import DATASETS
 __all__ = ['ImageTable', 'find_metadata', 'metadata_rows', 'numbered', 'read_rows']
 
 KINDS = ('.csv', '.tsv', '.jsonl')
+SPLITS = ('train', 'val', 'test')
 COLUMNS = {'path': ('path', 'file_name'), 'label': ('label',), 'split': ('split',)}
+MOST_CLASSES = 1_000_000  # larger numbers are ids, of which each would get a class
 _SAME = {'validation': 'val', 'valid': 'val', 'dev': 'val', 'training': 'train', 'testing': 'test'}
 
 
@@ -85,6 +87,11 @@ def numbered(values: Sequence[Any], classes: Sequence[str] | None, where: str) -
         InputError: an empty label, or one outside of ``classes``.
     """
     texts = [str(value).strip() if value is not None and not isinstance(value, bool) else '' for value in values]
+    for number, value in enumerate(values, 1):
+        if isinstance(value, list | dict):
+            raise InputError(
+                f'{where}, row {number}: the label {printable(str(value))!r} is several values: expected one class.'
+            )
     if '' in texts:
         raise InputError(f'{where}, row {texts.index("") + 1}: the label is missing: correct it.')
     if classes is not None and set(texts) <= set(classes):
@@ -94,6 +101,10 @@ def numbered(values: Sequence[Any], classes: Sequence[str] | None, where: str) -
         highest = max(int(text) for text in texts)
         if classes is not None and highest >= len(classes):
             raise InputError(f'{where} has the label {highest} for {len(classes)} classes: correct it, or classes.')
+        if classes is None and highest >= MOST_CLASSES:
+            raise InputError(
+                f'{where} has the label {highest}, but numbers count classes from 0: give classes, those that occur.'
+            )
         return [int(t) for t in texts], list(classes) if classes is not None else [str(i) for i in range(highest + 1)]
     if classes is not None:
         strange = next(text for text in texts if text not in set(classes))
@@ -107,7 +118,7 @@ def _targets(values: Sequence[Any], where: str) -> list[float]:
     found = []
     for number, value in enumerate(values, 1):
         try:
-            found.append(float(value))
+            found.append(math.nan if isinstance(value, bool) else float(value))
         except (TypeError, ValueError):
             found.append(math.nan)
         if not math.isfinite(found[-1]):
@@ -143,7 +154,7 @@ class ImageTable(ImageFiles):
         root: folder that the paths are relative to; None: that of the table.
         split: 'train' (random crops), 'val' or 'test'. Where the table has a column of splits, the rows of this one.
         columns: names of the columns, ``dict(path=..., label=..., split=...)``; by default path or file_name, label,
-            and split if there is one.
+            and split if there is one; each row is then of train, val or test.
         target: 'class': labels are names or whole numbers; 'regression': any numbers.
         classes: names of the classes in their order; None: of all splits, the sorted names that occur, or '0', '1', ...
         size: side, or (height, width), of the samples in pixels.
@@ -170,7 +181,7 @@ class ImageTable(ImageFiles):
         on_error: str | None = None,
         bad_image_budget: float = 10,
     ) -> None:
-        check_choice('split', split, ('train', 'val', 'test'))
+        check_choice('split', split, SPLITS)
         check_choice('target', target, ('class', 'regression'))
         given = dict(columns or {})
         for key in given:
@@ -189,7 +200,8 @@ class ImageTable(ImageFiles):
             numbers, names = numbered(values, classes, str(file))
             labels = [*numbers]
         paths = _located(rows, path or '', file.parent if root is None else Path(root), file)
-        keep = [i for i, row in enumerate(rows) if part is None or _split_of(row[part]) == split]
+        splits = None if part is None else [_split_of(row, part, f'{file}, row {i}') for i, row in enumerate(rows, 1)]
+        keep = [i for i in range(len(rows)) if splits is None or splits[i] == split]
         if not keep:
             raise InputError(f'{file} has no row of the split {split!r}: correct its column {part!r}.')
         super().__init__(
@@ -198,6 +210,13 @@ class ImageTable(ImageFiles):
         )  # fmt: skip
 
 
-def _split_of(value: Any) -> str:
-    text = str(value).strip().lower()
-    return _SAME.get(text, text)
+def _split_of(row: Mapping[str, Any], column: str, where: str) -> str:
+    text = str(row.get(column) or '').strip().lower()
+    found = _SAME.get(text, text)
+    if found not in SPLITS:
+        hint = did_you_mean(found, [*SPLITS, *_SAME])
+        raise InputError(
+            f'{where}: the split {printable(text)!r} is none of {", ".join(SPLITS)}{hint}: correct it, or leave the '
+            'row out.'
+        )
+    return found

@@ -145,7 +145,7 @@ def test_list_of_images(tree):
     assert data.__getitems__([1, 0])['labels'].tolist() == [0, 2]
     file.write_text('ant/0.jpg,1\n')
     assert ImageList(file, tree, separator=',', classes=['a', 'b'], size=8).classes == ('a', 'b')
-    for content in ('ant/0.jpg\n', 'ant/0.jpg x\n', 'ant/0.jpg -1\n', '\n'):
+    for content in ('ant/0.jpg\n', 'ant/0.jpg x\n', 'ant/0.jpg -1\n', 'ant/0.jpg 20000000\n', '\n'):
         file.write_text(content)
         with pytest.raises(InputError, match=r'list\.txt'):
             ImageList(file, tree)

@@ -64,6 +64,8 @@ def test_numbers_are_class_numbers(images):
     assert ImageTable(file).classes == ('0', '1', '2')
     named = ImageTable(file, classes=['x', 'y', 'z'])
     assert (named.classes, named.labels.tolist()) == (('x', 'y', 'z'), [0, 2])
+    ids = table(images, 'ids.csv', rows=[('3.png', 7, 'train'), ('4.png', 20_000_000, 'train')])
+    assert ImageTable(ids, classes=['20000000', '7']).labels.tolist() == [1, 0]
     with pytest.raises(InputError, match='label 2 for 2 classes'):
         ImageTable(file, classes=['x', 'y'])
     ordered = ImageTable(table(images), classes=['cat', 'bee', 'ant'])
@@ -78,9 +80,9 @@ def test_a_regression(images):
     batch = data.__getitems__([0, 1])
     assert (batch['labels'].dtype, batch['labels'].tolist()) == (torch.float32, [[1.5], [-2.0]])
     assert (data.num_classes, data.classes) == (None, ())
-    for text in ('nan', 'old', ''):
+    for text in ('nan', 'old', '', True):
         with pytest.raises(InputError, match=r'row 2: .* is not a finite number'):
-            ImageTable(table(images, rows=[rows[0], ('4.png', text, 'train')]), target='regression')
+            ImageTable(table(images, 'table.jsonl', [rows[0], ('4.png', text, 'train')]), target='regression')
 
 
 @pytest.mark.parametrize(
@@ -91,6 +93,10 @@ def test_a_regression(images):
         ({'rows': [('../x.png', 'cat', 'train')]}, r"row 1: '\.\./x\.png' is not a path below"),
         ({'rows': [('/etc/passwd', 'cat', 'train')]}, 'is not a path below'),
         ({'rows': [('3.png', '', 'train')]}, 'row 1: the label is missing'),
+        ({'rows': [*ROWS, ('4.png', 'cat', 'trian')]}, "row 5: the split 'trian' is none of train, val, test; did you"),
+        ({'rows': [*ROWS, ('4.png', 'cat', '')]}, "row 5: the split '' is none of train, val, test: correct it"),
+        ({'name': 'table.jsonl', 'rows': [('3.png', [1, 0], 'train')]}, 'row 1: the label .* is several values'),
+        ({'rows': [('3.png', 7, 'train'), ('4.png', 20_000_000, 'train')]}, 'has the label 20000000, but'),
         ({'rows': [('3.png', 'cat', 'test')]}, "has no row of the split 'train'"),
         ({'rows': []}, 'has no rows with named columns'),
         ({'name': 'table.txt'}, 'is of an unknown kind'),
