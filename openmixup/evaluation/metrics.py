@@ -61,9 +61,9 @@ class ClassificationMetric:
             )
         logits = logits.float()
         classes = logits.shape[1]
-        confidence, best = logits.softmax(1).max(1)
-        right = best == labels
+        confidence = logits.softmax(1).amax(1)
         rank = logits.topk(min(max(self.topk), classes), 1).indices == labels[:, None]
+        right = rank[:, 0]  # of the same order, for classes with equal logits
         bin_of = (confidence.nan_to_num() * self.bins).long().clamp_(0, self.bins - 1)
         one = torch.ones_like(confidence, dtype=torch.float64)
         sums = {

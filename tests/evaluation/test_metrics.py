@@ -56,6 +56,14 @@ def test_a_class_without_samples_and_few_classes():
     assert metric.names(5) == metric.names(None) == ('top1', 'top5', 'loss', 'ece', 'per_class')
 
 
+def test_equal_logits_are_right_or_wrong_in_all_figures_alike():
+    metric = ClassificationMetric(topk=(1,))
+    metric.update(torch.zeros(100, 10), torch.arange(100) % 10)
+    found = metric.compute()
+    assert found['top1'] == pytest.approx(sum(found['per_class']) / 10) == 10
+    assert found['ece'] == pytest.approx(0, abs=1e-4)  # confidence 0.1, one in ten right
+
+
 def test_reset_forgets():
     metric = ClassificationMetric()
     metric.update(torch.eye(3), torch.tensor([1, 2, 0]))
