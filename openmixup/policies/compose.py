@@ -80,6 +80,11 @@ class RandomChoice(MixPolicy):
         return tuple(dict.fromkeys(need for policy in self._members() for need in policy.needs))
 
     @property
+    def normalised(self) -> bool:  # type: ignore[override]
+        """Whether the weights of every member sum to one."""
+        return all(policy.normalised for policy in self._members())
+
+    @property
     def heads(self) -> tuple[str, ...]:  # type: ignore[override]
         """The heads that any member wants."""
         return tuple(dict.fromkeys(head for policy in self._members() for head in policy.heads))

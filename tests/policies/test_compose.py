@@ -110,6 +110,14 @@ def test_needs_are_those_of_any_member():
         policy.mix(IMAGES, LABELS)
 
 
+def test_weights_sum_to_one_if_those_of_every_member_do():
+    soft = {'type': 'SoftAugmentation'}
+    assert RandomChoice([Vanilla(), {'type': 'Mixup'}]).normalised
+    assert not RandomChoice([Vanilla(), soft]).normalised
+    with pytest.raises(InputError, match='changes how far they are trusted'):
+        POLICIES.build({'type': 'KeepAugment', 'mode': 'paste', 'policy': {'type': 'RandomChoice', 'policies': [soft]}})
+
+
 def test_built_from_a_config():
     cfg = {
         'type': 'RandomChoice',
