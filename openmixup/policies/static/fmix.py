@@ -158,7 +158,8 @@ class Waves(NamedTuple):
 def _waves(size: tuple[int, int], decay: float) -> Waves:
     """Those for images of (H, W) pixels that are not faint."""
     (height, width), longer = size, max(size)
-    most = (FAINT ** (1 / decay) + 1e-6) / longer if decay else math.inf
+    # of small decays all are kept, long before the power becomes too large for a number
+    most = (FAINT ** min(1 / decay, 80) + 1e-6) / longer if decay else math.inf
     vertical = torch.fft.fftfreq(height, dtype=torch.float64)
     horizontal = torch.fft.rfftfreq(width, dtype=torch.float64)
     vertical, horizontal = vertical[vertical.abs() <= most], horizontal[horizontal <= most]

@@ -49,6 +49,12 @@ def test_masks_by_an_fft_of_all_frequencies_and_a_full_sort(size, lam, decay):
             assert np.array_equal(mask.reshape(-1).numpy(), expected)
 
 
+def test_a_decay_next_to_nothing_leaves_white_noise():
+    """Whose power of the faintest wave no number can hold."""
+    nearly, white = (masks(FMix(decay=decay), [0.3], (8, 8)) for decay in (1e-9, 0))
+    assert torch.equal(nearly, white)
+
+
 @pytest.mark.parametrize('max_soft', [0, 0.05, 0.5])
 @pytest.mark.parametrize('pixels', [1024, 77, 4])
 def test_masks_cut_one_by_one_are_those_that_are_sorted_together(max_soft, pixels):
