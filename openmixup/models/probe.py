@@ -263,7 +263,7 @@ class Probe:
 def _map(backbone: Any, stage: int, output: Tensor, images: Tensor) -> Tensor:
     """(N, C, h, w) of what a stage gave for ``images``."""
     width = (backbone.expected_channels or (0,) * len(backbone.stages))[stage]
-    return backbone.to_map(output, channel_dim(output.shape, width), images.shape[-2:])
+    return backbone.to_map(output, channel_dim(output.shape, width, backbone.channels_behind), images.shape[-2:])
 
 
 def _linear_of(network: Student) -> nn.Linear:

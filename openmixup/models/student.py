@@ -135,7 +135,7 @@ class Student(nn.Module):
     def last_map(self, features: Tensor, size: Sequence[int]) -> Tensor:
         """(N, C, h, w) of what ``backbone.features`` gave for images of ``size`` (H, W)."""
         width = (self.backbone.expected_channels or (0,))[-1]
-        return self.backbone.to_map(features, channel_dim(features.shape, width), size)
+        return self.backbone.to_map(features, channel_dim(features.shape, width, self.backbone.channels_behind), size)
 
     @contextmanager
     def _hooks(self, tap: Tap | None, read: Sequence[str], found: dict[str, Tensor]) -> Iterator[None]:

@@ -8,6 +8,8 @@ from torch import nn
 
 from openmixup.errors import InputError
 from openmixup.models import CifarResNet, LeNet5, LinearHead, TimmBackbone, TorchvisionBackbone, WideResNet
+from openmixup.models.probe import Probe
+from openmixup.models.student import Student
 from openmixup.registry import MODELS
 
 VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2, 'embed_dim': 24, 'num_heads': 2}
@@ -98,6 +100,31 @@ def test_channels_of_the_stages_are_told_before_any_pass(name):
     assert backbone.map_channels in (last.shape[1], last.shape[-1])
     assert tuple(m.shape[1] for m in maps) == told
     assert all(m.ndim == 4 for m in maps)
+
+
+def first_stage(backbone, side):
+    """The map of a probe of stage 0, and what the stage gave."""
+    seen = []
+    backbone.get_submodule(backbone.stages[0]).register_forward_hook(lambda module, i, out: seen.append(out))
+    probe = Probe({'student': Student(backbone, {})}, lambda *loss: torch.zeros(1))
+    return probe.features(torch.randn(1, 3, side, side), stage=0), seen[-1]
+
+
+def test_a_map_with_as_many_channels_as_rows_and_columns_keeps_its_channels_behind():
+    """Swin-T at 384 pixels has such a stage, 96x96x96."""
+    options = {'patch_size': 4, 'window_size': 4, 'embed_dim': 24, 'depths': (1, 1), 'num_heads': (1, 2)}
+    model = 'swin_tiny_patch4_window7_224'
+    backbone = MODELS.build({'type': 'TimmBackbone', 'model': model, 'options': {'img_size': 96, **options}})
+    assert backbone.shapes()[0][1:] == (24, 24, 24)
+    assert backbone.channel_dims == (-1, -1)
+    maps, seen = first_stage(backbone, 96)
+    assert torch.equal(maps, seen.permute(0, 3, 1, 2))
+
+
+def test_torchvisions_swin_has_its_channels_behind_at_any_size():
+    maps, seen = first_stage(MODELS.build({'type': 'TorchvisionBackbone', 'model': 'swin_t'}), 384)
+    assert maps.shape == (1, 96, 96, 96)
+    assert torch.equal(maps, seen.permute(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize('name', SMALL)

@@ -33,6 +33,7 @@ class Backbone(nn.Module):
         usual_size: (H, W) that it was published with, tried last when its stages are measured.
         expected_channels: channels of the stages where they are known beforehand; they tell (N, C, H, W) from
             (N, H, W, C).
+        channels_behind: whether its maps are (N, H, W, C) where the shape fits both: H = W = C.
     """
 
     num_features: int
@@ -43,6 +44,7 @@ class Backbone(nn.Module):
     input_channels: int | None = None
     usual_size: tuple[int, int] | None = None
     expected_channels: tuple[int, ...] = ()
+    channels_behind: bool = False
     _shapes: tuple[tuple[torch.Size, ...], torch.Size] | None = None
 
     def features(self, images: Tensor) -> Tensor:
@@ -66,13 +68,16 @@ class Backbone(nn.Module):
     def channel_dims(self) -> tuple[int, ...]:
         """Where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and (N, tokens, C)."""
         expected = self.expected_channels or (0,) * len(self.stages)
-        return tuple(channel_dim(shape, count) for shape, count in zip(self.shapes(), expected, strict=True))
+        return tuple(
+            channel_dim(shape, count, self.channels_behind)
+            for shape, count in zip(self.shapes(), expected, strict=True)
+        )
 
     @property
     def map_channels(self) -> int:
         """Channels of the last feature map."""
         shape = self._measured()[1]
-        return shape[channel_dim(shape, (self.expected_channels or (0,))[-1])]
+        return shape[channel_dim(shape, (self.expected_channels or (0,))[-1], self.channels_behind)]
 
     def shapes(self) -> tuple[torch.Size, ...]:
         """Shape of each stage's output, measured once by a pass of a copy without values.
@@ -101,11 +106,11 @@ class Backbone(nn.Module):
         return output[:, prefix:].transpose(1, 2).unflatten(2, grid)
 
 
-def channel_dim(shape: torch.Size, channels: int) -> int:
+def channel_dim(shape: torch.Size, channels: int, behind: bool = False) -> int:
     """Where a stage's output of ``shape`` has its ``channels``: 1 or -1."""
     if len(shape) != 4:
         return -1
-    return -1 if shape[-1] == channels != shape[1] else 1
+    return -1 if shape[-1] == channels and (behind or shape[1] != channels) else 1
 
 
 def _shape(output: object) -> torch.Size:

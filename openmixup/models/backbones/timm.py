@@ -108,6 +108,7 @@ class TimmBackbone(Backbone):
         size = getattr(getattr(self.net, 'patch_embed', None), 'img_size', None)
         self.image_size = None if size is None else (int(size[0]), int(size[1]))
         self.input_channels = in_channels
+        self.channels_behind = str(getattr(self.net, 'output_fmt', '')) == 'NHWC'
         height, width = self.net.pretrained_cfg['input_size'][1:]
         self.usual_size = (int(height), int(width))
 

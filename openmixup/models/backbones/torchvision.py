@@ -172,6 +172,7 @@ class TorchvisionBackbone(Backbone):
             self.prefix_tokens, self.image_size = 1, (self.net.image_size, self.net.image_size)
         elif family == 'SwinTransformer':  # its stages, unlike its last map, have the channels behind
             widths = [self.net.get_submodule(name.removeprefix('net.'))[-1].norm1 for name in self.stages]
+            self.channels_behind = True
             self.expected_channels = tuple(norm.normalized_shape[0] for norm in widths)
 
     def features(self, images: Tensor) -> Tensor:
