@@ -17,7 +17,10 @@ from openmixup.engine.loops import IterLoop, seed_noise
 from openmixup.policies import Batch, Context, Plan
 from openmixup.randomness import derive_seed
 
-__all__ = ['Findings', 'bad_weights', 'inspect_step', 'rebuild_batch', 'sample_ids', 'sample_indices', 'step_context']
+__all__ = [
+    'Findings', 'bad_gradients', 'bad_weights', 'inspect_step', 'rebuild_batch', 'sample_ids', 'sample_indices',
+    'step_context',
+]  # fmt: skip
 
 
 def step_context(runner: Any, step: int) -> Context:
@@ -106,6 +109,12 @@ class Findings:
 def bad_weights(learner: Any) -> list[str]:
     """Names of the weights that are not finite."""
     return [name for name, value in learner.named_parameters() if not bool(value.isfinite().all())]
+
+
+def bad_gradients(learner: Any) -> list[str]:
+    """Names of the weights whose gradients are not finite."""
+    named = learner.named_parameters()
+    return [name for name, value in named if value.grad is not None and not bool(value.grad.isfinite().all())]
 
 
 def inspect_step(learner: Any, wrapper: Any, batch: dict[str, Tensor], context: Context) -> Findings:

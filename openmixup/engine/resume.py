@@ -235,15 +235,21 @@ def _restore_own(runner: Any, learner: Any, content: Mapping[str, Any], *, gradi
         })  # fmt: skip
 
 
-def finite(module: torch.nn.Module) -> bool:
+def finite(module: torch.nn.Module, gradients: bool = False) -> bool:
     """Whether all weights and floating-point buffers are finite on all processes, which must ask together; one read.
 
     Buffers differ: a batch that is not finite spoils the statistics of the process that saw it.
+
+    Args:
+        module: the learner.
+        gradients: look at gradients, too: those that are half accumulated are part of a checkpoint.
     """
     sums = [parameter.detach().double().sum() for parameter in module.parameters()]
     for buffer in module.buffers():
         if buffer.is_floating_point():  # masks are made of -inf; spoilt statistics are NaN or have infinite variance
             sums.append(buffer.double().nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=0.0).sum())
+    if gradients:
+        sums += [p.grad.double().sum() for p in module.parameters() if p.grad is not None]
     if not sums:
         return True
     fine = torch.stack(sums).isfinite().all().to(torch.int32)

@@ -244,15 +244,19 @@ class Runner(MMEngineRunner):
         """Write the state to ``name`` in the work directory; only the first process writes.
 
         Raises:
-            InputError: the weights are not finite; nothing is written.
+            InputError: the weights, or gradients that are half accumulated, are not finite; nothing is written.
         """
         path = Path(self.work_dir, name)
         state = run_state(self)  # on all ranks: hooks may reduce over them
-        if not finite(learner_of(self)):
+        # a guard leaves such updates out later, and so does a loss scaler
+        unwatched = getattr(self.optim_wrapper, 'guard', None) is None and not getattr(
+            self.optim_wrapper, 'scales', False
+        )
+        if not finite(learner_of(self), gradients=unwatched):
             self.call_hook('on_bad_weights')
             raise InputError(
-                f'the weights are not finite at step {self.train_loop.iter}, so that {name} was not written: lower the '
-                'learning rate or clip gradients; earlier checkpoints are still there.'
+                f'weights or gradients are not finite at step {self.train_loop.iter}, so that {name} was not written: '
+                'lower the learning rate or clip gradients; earlier checkpoints are still there.'
             )
         if self.rank == 0:
             digest = write_checkpoint(state, path)

@@ -24,6 +24,12 @@ from tests.engine.planted import (
 )
 
 
+def spoil_gradient(runner, learner):
+    """Plant a NaN in the next gradient."""
+    parameter = learner.student.heads['main'].fc.bias
+    handle = parameter.register_hook(lambda gradient: (handle.remove(), gradient * float('nan'))[1])
+
+
 @pytest.fixture
 def around(monkeypatch):
     """The state before and behind each step, by its number."""
@@ -115,15 +121,34 @@ def test_a_run_with_skips_continues_bit_for_bit(train, monkeypatch, accumulation
 
 
 def test_gradients_that_are_not_finite_are_left_out_too(train, tmp_path, around, monkeypatch):
-    def hook(runner, learner):
-        parameter = learner.student.heads['main'].fc.bias
-        handle = parameter.register_hook(lambda gradient: (handle.remove(), gradient * float('nan'))[1])
-
-    plant(monkeypatch, {6}, hook)
+    plant(monkeypatch, {6}, spoil_gradient)
     work = train('run', *action('skip'))
     assert [step for step, (before, behind) in around.items() if same(before, behind)] == [6]
     assert report(work, 6)[0]['found'] == 'gradients'
     assert json.loads((work / 'summary.json').read_text())['left_out_steps'] == [6]
+
+
+HALF = (*BY_STEP, 'optim_wrapper.accumulative_counts=4')  # a checkpoint between the micro-batches of an update
+
+
+def test_half_accumulated_gradients_that_are_not_finite_overwrite_no_checkpoint(train, tmp_path, monkeypatch):
+    """Neither weights nor loss tell of them before the update."""
+    options = (*HALF, 'default_hooks.checkpoint.keep=1')
+    with monkeypatch.context() as patch:
+        plant(patch, {5}, spoil_gradient)
+        with pytest.raises(
+            InputError, match=r'gradients are not finite behind step 5 \(student\.heads\.main\.fc\.bias'
+        ):
+            train('run', *options)
+    assert [path.name for path in (tmp_path / 'run').glob('iter_*.pth')] == ['iter_5.pth']
+    resumed = train('run', *options, argv=('--resume',))
+    assert same(weights(resumed / 'iter_15.pth'), weights(train('whole', *options) / 'iter_15.pth'))
+
+
+def test_a_rollback_watches_all_micro_batches_of_the_update_at_fault(train, monkeypatch):
+    plant(monkeypatch, {5}, spoil_gradient)
+    kept = read_checkpoint(train('run', *HALF, *action('rollback')) / 'iter_15.pth')['non_finite']
+    assert (kept['rollbacks'], kept['left_out']) == (1, [7])
 
 
 def test_a_rollback_ends_where_skipping_ends(train, tmp_path):

@@ -23,6 +23,7 @@ from openmixup.engine.loops import TrainLoop
 from openmixup.engine.optim import PlainOptimWrapper
 from openmixup.engine.replay import (
     Findings,
+    bad_gradients,
     bad_weights,
     inspect_step,
     newest_weights,
@@ -108,7 +109,8 @@ class NonFiniteHook(Hook):
         guard = self._guard
         if guard is None:
             return
-        watched = self.action == 'skip' or batch_idx <= self._until or guard.open
+        whole = runner.optim_wrapper._accumulative_counts  # an update is watched with all of its micro-batches
+        watched = self.action == 'skip' or batch_idx // whole <= self._until // whole or guard.open
         runner.optim_wrapper.guard = guard if watched else None
         if watched:
             guard.snapshot.take()
@@ -170,13 +172,15 @@ class NonFiniteHook(Hook):
             self.on_bad_weights(runner)
 
     def on_bad_weights(self, runner: Any) -> None:
-        """Weights that are to be saved or evaluated are not finite: name the loss that was not, or the weights."""
+        """Weights or gradients to be saved or evaluated are not finite: name the loss that was not, or them."""
         for hook in runner.hooks:
             if isinstance(hook, LogHook):
                 hook.read(runner)  # stops the run if a loss since the last read was not finite
         step = runner.train_loop.iter - 1
-        names = bad_weights(learner_of(runner))
-        self._stop(runner, step, 'weights', f'the weights are not finite behind step {step} ({shown(names)})')
+        learner = learner_of(runner)
+        weights, gradients = bad_weights(learner), bad_gradients(learner)
+        found, names = ('gradients', gradients) if gradients and not weights else ('weights', weights)
+        self._stop(runner, step, found, f'the {found} are not finite behind step {step} ({shown(names)})')
 
     def _stop(self, runner: Any, step: int, found: str, what: str) -> None:
         """Go back, or report and end the run."""
