@@ -72,8 +72,8 @@ class PlainOptimWrapper(OptimWrapper):
     other's step.
 
     Attributes:
-        grad_norm: () norm of the network's gradients before they were last clipped; None if they are not clipped by
-            norm.
+        grad_norm: () norm of the network's gradients before they were clipped; None if they are not clipped by norm, or
+            the last micro-batch ended no update.
         policy_max_norm: largest norm of the policy's gradients; None: that of ``clip_grad``, if there is one.
         guard: looks at loss and gradients before each update; None: nothing does, and nothing is read from the device.
         left_out: an update was due at the last micro-batch, and was left out by ``guard``.
@@ -88,7 +88,7 @@ class PlainOptimWrapper(OptimWrapper):
         self, loss: torch.Tensor, step_kwargs: dict | None = None, zero_kwargs: dict | None = None
     ) -> None:
         """Backward pass and, at the end of an accumulation, an update, unless ``guard`` leaves it out."""
-        self.left_out = False
+        self.left_out, self.grad_norm = False, None
         if self.guard is None:
             super().update_params(loss, step_kwargs, zero_kwargs)
         else:

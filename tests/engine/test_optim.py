@@ -236,6 +236,19 @@ def test_a_network_without_a_learned_policy_is_clipped_as_ever():
     assert wrapper.grad_norm.item() == pytest.approx(5.0)
 
 
+def test_a_norm_is_told_once_for_each_update():
+    weight = nn.Parameter(torch.zeros(1))
+    wrapper = PlainOptimWrapper(
+        optimizer=torch.optim.SGD([weight], lr=0.1), clip_grad={'max_norm': 1.0}, accumulative_counts=2
+    )
+    wrapper.initialize_count_status(nn.Identity(), 0, 4)
+    norms = []
+    for slope in (2.0, 4.0, 6.0, 8.0):
+        wrapper.update_params(slope * weight.sum())
+        norms.append(wrapper.grad_norm if wrapper.grad_norm is None else wrapper.grad_norm.item())
+    assert norms == [None, 3.0, None, 7.0]  # of the mean of two
+
+
 def test_an_optimizer_that_clips_all_groups_together_is_refused_for_a_learned_policy():
     with pytest.raises(
         InputError, match=r'Lamb clips .*together \(max_grad_norm=1.0\).*clip_grad=dict\(max_norm=1.0\)'
