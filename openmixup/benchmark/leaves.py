@@ -154,6 +154,8 @@ def recipe_numbers(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f'there is no recipe {path}; a table names one below configs/.')
     cfg = Config.fromfile(path)
+    if 'max_epochs' not in cfg.train_cfg:
+        raise InputError(f'{path} does not say max_epochs: a table needs a recipe that counts epochs.')
     said = _NAME_FORM.fullmatch(path.name)
     return {
         'arch': _arch(cfg.model.backbone),

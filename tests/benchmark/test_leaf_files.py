@@ -188,6 +188,14 @@ def test_tables_in_other_folders_of_recipes_are_not_looked_at(toy, capsys):
         make(toy)
 
 
+def test_a_recipe_that_counts_steps_is_refused(toy):
+    recipe = toy.path / 'configs/toy/resnet8_1xb4-20s_digits.py'
+    recipe.write_text(f"{RECIPE}train_cfg = dict(_delete_=True, type='IterLoop', max_iters=9)\n")
+    write(toy, 'steps', MINE.replace('toy/resnet8_1xb4-20e_digits.py', 'toy/resnet8_1xb4-20s_digits.py'))
+    with pytest.raises(InputError, match=r'resnet8_1xb4-20s_digits\.py does not say max_epochs: a table needs'):
+        make(toy, 'steps')
+
+
 def test_a_row_that_a_table_has_dropped_is_superfluous(toy, files, capsys):
     path = write(toy, 'mine', MINE)
     make(toy, 'mine')
