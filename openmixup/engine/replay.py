@@ -23,28 +23,37 @@ __all__ = [
 ]  # fmt: skip
 
 
+START = 0, 0, 0  # origin of a run whose batches never changed their size
+
+
 def step_context(runner: Any, step: int) -> Context:
     """The context that a training step of this process had or will have."""
     loop = runner.train_loop
     if isinstance(loop, IterLoop):
-        epoch = step * runner.batch_size * runner.world_size // len(runner.dataset('train'))
+        _, begin, before = loop.origin
+        samples = before + (step - begin) * runner.batch_size * runner.world_size
+        epoch = samples // len(runner.dataset('train'))
     else:
         epoch = step // len(loop.dataloader)
     return Context(seed=runner.seed, step=step, rank=runner.rank, epoch=epoch, progress=step / loop.max_iters)
 
 
-def sample_indices(loader: BatchLoader, step: int, rank: int | None = None) -> list[int]:
+def sample_indices(
+    loader: BatchLoader, step: int, rank: int | None = None, origin: tuple[int, int, int] = START
+) -> list[int]:
     """What the loader's sampler asks the data set for at a step, without touching the loader.
 
     Args:
         loader: of the training batches.
         step: number of the micro-batch, counted from 0 over the whole run.
         rank: number of the process; None: the loader's own.
+        origin: that of the loop, behind which the step is: where the run went on with batches of another size.
 
     Returns:
         Indices of the batch, then those of its bank if there is one; both may carry an epoch, as
         ``index + epoch * length``.
     """
+    epoch, begin, before = origin
     sampler: Any = copy.copy(loader.batch_sampler)
     batches = sampler
     if isinstance(sampler, BankSampler):
@@ -52,15 +61,19 @@ def sample_indices(loader: BatchLoader, step: int, rank: int | None = None) -> l
     if rank is not None:
         batches.rank = rank
     if isinstance(batches, EpochBatchSampler):
-        batches.set_epoch(*divmod(step, len(batches)))
+        behind = begin <= step < (epoch + 1) * len(batches)
+        batches.set_epoch(*((epoch, step - begin, before) if behind else divmod(step, len(batches))))
     else:
-        batches.start_batch = step
+        batches.start_batch, batches.start_sample = step - begin, before
     return next(iter(sampler))
 
 
-def sample_ids(loader: BatchLoader, step: int, rank: int | None = None) -> tuple[list[int], list[int]]:
+def sample_ids(
+    loader: BatchLoader, step: int, rank: int | None = None, origin: tuple[int, int, int] = START
+) -> tuple[list[int], list[int]]:
     """Numbers in the data set of the samples of a step, and of those of its bank; arguments as above."""
-    numbers = [index % len(loader.dataset) for index in sample_indices(loader, step, rank)]  # type: ignore[arg-type]
+    dataset: Any = loader.dataset
+    numbers = [index % len(dataset) for index in sample_indices(loader, step, rank, origin)]
     sampler = loader.batch_sampler
     if not isinstance(sampler, BankSampler):
         return numbers, []
@@ -68,10 +81,10 @@ def sample_ids(loader: BatchLoader, step: int, rank: int | None = None) -> tuple
     return numbers[:own], numbers[own:]
 
 
-def rebuild_batch(loader: BatchLoader, step: int) -> dict[str, Tensor]:
+def rebuild_batch(loader: BatchLoader, step: int, origin: tuple[int, int, int] = START) -> dict[str, Tensor]:
     """The loaded batch of a step of this process, as its loader made it; sets the data set to the step's epoch."""
     dataset: Any = loader.dataset
-    indices = sample_indices(loader, step)
+    indices = sample_indices(loader, step, origin=origin)
     sampler: Any = loader.batch_sampler
     if isinstance(getattr(sampler, 'batches', sampler), EpochBatchSampler) and hasattr(dataset, 'set_epoch'):
         dataset.set_epoch(step // len(sampler))

@@ -100,7 +100,7 @@ def _position(runner: Any, step: int) -> dict[str, int]:
 def _samples(runner: Any, step: int, findings: Findings) -> dict[str, Any]:
     """Numbers of the samples in the data set, of those that are not finite, and the files where samples are files."""
     loader = runner.train_loop.dataloader
-    samples, bank = sample_ids(loader, step)
+    samples, bank = sample_ids(loader, step, origin=runner.train_loop.origin)
     paths = getattr(loader.dataset, 'paths', None)
     files = [] if paths is None else [str(paths[sample]) for sample in samples]
     bad = [samples[row] for row in findings.rows]

@@ -61,6 +61,24 @@ def test_a_batch_is_made_again_from_its_step(folder, kind):
         assert data.labels[bank].tolist() == batch.get('bank_labels', torch.empty(0)).tolist()
 
 
+def test_a_batch_behind_a_change_of_its_size_is_made_again(folder):
+    """A run by epochs went on behind 6 of 20 samples of its second one, a run by steps behind 26 samples."""
+    data = ImageFolder(folder, split='all', size=8, crop={'random': True})
+    epochs = build_dataloader(data, 4, shuffle=True, seed=3)
+    epochs.set_epoch(1, 0, 6)
+    batches = list(epochs)
+    epochs.set_epoch(2)
+    batches += list(epochs)
+    assert [len(batch['labels']) for batch in batches] == [4, 4, 4, 2, 4, 4, 4, 4, 4]
+    stream = build_dataloader(data, 4, shuffle=True, seed=3, infinite=True)
+    stream.start_at(0, 26)
+    for loader, made, origin in ((epochs, batches, (1, 6, 6)), (stream, list(islice(stream, 9)), (0, 8, 26))):
+        for step, batch in enumerate(made, origin[1]):
+            again = rebuild_batch(loader, step, origin)
+            assert all(torch.equal(again[name], batch[name]) for name in batch), step
+            assert data.labels[sample_ids(loader, step, origin=origin)[0]].tolist() == batch['labels'].tolist()
+
+
 def test_samples_of_another_process_are_known_too():
     data = Digits(per_class=4)
     loaders = [build_dataloader(data, 4, shuffle=True, rank=rank, world_size=2) for rank in (0, 1)]

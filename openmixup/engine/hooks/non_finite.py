@@ -208,7 +208,7 @@ class NonFiniteHook(Hook):
             if newest is not None:
                 newest_weights(runner, newest[1])
         try:
-            batch = rebuild_batch(runner.train_loop.dataloader, step)
+            batch = rebuild_batch(runner.train_loop.dataloader, step, runner.train_loop.origin)
             findings = inspect_step(learner, runner.optim_wrapper, batch, step_context(runner, step))
         except Exception as error:  # the loss is to be told, not this
             batch, findings = {}, Findings(error=f'the batch cannot be made again: {error}')
