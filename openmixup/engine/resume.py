@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from openmixup.engine.differences import differences, fresh_options, go_to, judge
 from openmixup.engine.distributed import accelerator, learner_of
@@ -227,6 +228,11 @@ def _restore_own(runner: Any, learner: Any, content: Mapping[str, Any], *, gradi
     for name, parameter in learner.named_parameters():
         if name in own:
             parameter.grad = own[name].to(parameter.device)
+    if own and isinstance(runner.model, DistributedDataParallel):
+        # DDP averages no gradient of weights that it has not seen in use since the last update, and it was not there
+        # when these gradients were made: adding nothing to them shows it their weights
+        with runner.model.no_sync():
+            sum((p * 0).sum() for name, p in learner.named_parameters() if name in own).backward()
     if 'rank_states' in content:
         places = content['rank_devices']
         learner.policy.load_rank_state({

@@ -193,6 +193,38 @@ def test_each_process_continues_its_own_history_and_every_parameter_gets_a_gradi
         assert all(torch.equal(state[name], restored[name]) for name in state)
 
 
+PAUSING = """
+from openmixup.policies import RandomChoice
+from openmixup.registry import POLICIES
+
+@POLICIES.register_module()
+class Pausing(RandomChoice):
+    def plan(self, batch, ctx):
+        return self.around(self.policies[ctx.step % 3 == 2](batch, ctx))
+"""
+
+
+def test_half_accumulated_gradients_of_a_head_that_the_update_does_not_use_are_averaged(config_file, tmp_path, launch):
+    """RecursiveMix has a head of its own, and takes no part in the last of three micro-batches."""
+    (tmp_path / 'pausing.py').write_text(PAUSING)
+    text = config_file.read_text()
+    start = text.index("    policy=dict(type='RandomChoice'")
+    config_file.write_text(
+        text[:start] + "    policy=dict(type='Pausing', policies=[dict(type='RecursiveMix'), dict(type='Mixup')]))"
+        + text[text.index('\ntrain_cfg') :] + "custom_imports = dict(imports=['pausing'])\n"
+        + "find_unused_parameters = True\noptim_wrapper['accumulative_counts'] = 3\n"
+        + "default_hooks['checkpoint'].update(by_epoch=False, keep=20)\n"
+        + "val_dataloader = val_cfg = val_evaluator = None\n"
+    )  # fmt: skip
+    done = launch(config_file, tmp_path / 'whole')
+    assert done.returncode == 0, done.stderr[-6000:]
+    again = launch(config_file, tmp_path / 'rest', '--resume', str(tmp_path / 'whole' / 'iter_5.pth'))
+    assert again.returncode == 0, again.stderr[-6000:]
+    one, other = (read_checkpoint(tmp_path / name / 'iter_6.pth')['state_dict'] for name in ('whole', 'rest'))
+    assert any('policies.0.head' in key for key in one)
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
 def test_one_process_gathers_its_own_state():
     state = {'a': torch.ones(2, 3), 'b': torch.tensor(4)}
     (gathered,) = gather_states(state)
