@@ -62,6 +62,16 @@ def test_masks_are_constant_where_the_least_weight_is_small(drawn, constant):
     assert torch.allclose(view.inputs, linear, atol=1e-5) == constant
 
 
+@pytest.mark.parametrize(('generator', 'classifier', 'constant'), [(0.5, 0.01, True), (0.99, 0.5, False)])
+def test_the_margin_looks_at_the_weights_of_the_classifier_only(generator, classifier, constant):
+    """Two images have weights of their own in each branch."""
+    learner = learner_of(AdAutoMix(k=2))
+    fix_draws(learner.policy, generator, classifier)
+    view = plan_of(learner).views[1]
+    torch.testing.assert_close(view.mixture.weight[0], torch.tensor([classifier, 1 - classifier]))
+    assert (float(view.masks[:, 0].std((1, 2)).max()) < 1e-6) == constant
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
 def test_the_margin_holds_for_each_sample(dtype):
     learner = learner_of(AdAutoMix(per='sample')).to(dtype)

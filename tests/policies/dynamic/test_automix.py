@@ -51,6 +51,16 @@ def test_both_branches_draw_lam_and_partners_of_their_own(policy):
 
 
 @BOTH
+def test_the_classifier_sees_the_masks_of_its_own_pairs_and_lam(policy):
+    learner = opaque(learner_of(policy(block={'embedding': 'concat'} if policy is AutoMix else None)))
+    fix_lam(learner.policy, 0.3, 0.6)
+    view, block = plan_of(learner).views[1], learner.policy.mix_block
+    features, code = learner.probe().features(IMAGES, stage=2, of='teacher'), block.encode(torch.tensor([0.6]).double())
+    masks = block(features, view.mixture.index[:, 1], code, (16, 16), block.modes[0])
+    torch.testing.assert_close(view.masks[:, :1], masks.detach())
+
+
+@BOTH
 def test_one_lam_each(policy):
     learner = learner_of(policy(per='sample'))
     mixture = plan_of(learner).views[1].mixture
