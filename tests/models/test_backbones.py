@@ -127,6 +127,25 @@ def test_torchvisions_swin_has_its_channels_behind_at_any_size():
     assert torch.equal(maps, seen.permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize('pools', [2, 3])
+def test_tokens_of_hiera_are_brought_from_its_mask_units_to_rows(pools):
+    """What changes one mask unit, a square of 32 pixels, changes its cells most, in each stage."""
+    options = {'img_size': (96, 64), 'embed_dim': 8, 'stages': (1, 1, 1, 1), 'q_pool': pools}
+    torch.manual_seed(0)
+    backbone = MODELS.build({'type': 'TimmBackbone', 'model': 'hiera_tiny_224', 'options': options}).eval()
+    student = Student(backbone, {'main': nn.Identity()})
+    probe, images = Probe({'student': student}, lambda *loss: torch.zeros(1)), torch.zeros(2, 3, 96, 64)
+    images[1, :, 68:92, 4:28] = 1
+    maps = [probe.features(images, stage=stage) for stage in range(4)]
+    assert [tuple(each.shape[2:]) for each in maps] == [(24, 16), (12, 8), (6, 4), (3, 2) if pools == 3 else (6, 4)]
+    for each in (*maps, student(images, read=('features',)).features):
+        change = (each[1] - each[0]).detach().square().sum(0)
+        rows, columns = change.shape
+        most = change.flatten().topk(max(rows * columns // 12, 1)).indices  # half of the unit
+        assert int((most // columns).min()) >= rows * 2 // 3
+        assert int((most % columns).max()) < columns // 2
+
+
 @pytest.mark.parametrize('name', SMALL)
 def test_every_stage_runs_in_order_and_can_be_replaced(name):
     backbone, images, _ = build(name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,15 @@ class TimmBackbone(Backbone):
     def pool(self, features: Tensor) -> Tensor:
         """Vectors (N, num_features): all that lies between the last feature map and the classifier."""
         return self.net.forward_head(features, pre_logits=True)
+
+    def to_map(self, output: Tensor, channel_dim: int, image_size: Sequence[int]) -> Tensor:
+        """As of every backbone; tokens of Hiera, which lie mask unit by mask unit, are brought to rows."""
+        schedule = getattr(getattr(self.net, 'reroll', None), 'schedule', {})  # by block: what is to do, and its grid
+        count = output.shape[1] if output.ndim == 3 else 0
+        block = next((block for block, (_, grid) in schedule.items() if math.prod(grid) == count), None)
+        if block is None:
+            return super().to_map(output, channel_dim, image_size)
+        return self.net.reroll(output, block).movedim(-1, 1)
 
 
 def _check(model: str, options: dict[str, Any], drop_path: float, global_pool: str | None) -> None:
