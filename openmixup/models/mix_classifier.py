@@ -123,8 +123,8 @@ class MixClassifier(BaseModel):
         except InputError:
             if {'tap', 'features', 'teacher'} & set(self.policy.needs):
                 raise
-        width, name = backbone.num_features, describe(backbone)
-        self.policy.bind(Network(num_classes, width, target=self.target, name=name, **shown))
+        shown |= {'target': self.target, 'name': describe(backbone), 'scattered': backbone.scattered}
+        self.policy.bind(Network(num_classes, backbone.num_features, **shown))
 
     def build_guide(self, name: str, config: dict) -> Student:
         """A frozen network of the policy, in eval mode."""

@@ -29,9 +29,11 @@ class Network:
         channel_dims: where the channels of each stage's output are: 1 for (N, C, H, W), -1 for (N, H, W, C) and for
             (N, tokens, C).
         map_channels: channels of the last feature map, which a view may read.
-        target: kind of the labels: 'class', 'soft' or 'multilabel'.
+        target: kind of the labels: 'class', 'soft', 'multilabel' or 'regression'.
         name: of the backbone, for messages.
         prefix_tokens: tokens in front of those of the patches, of a network of tokens.
+        scattered: why the tokens of a training pass are not those of all patches, row by row, and what to do, as the
+            end of a sentence; empty: they are.
     """
 
     num_classes: int
@@ -43,6 +45,7 @@ class Network:
     target: str = 'class'
     name: str = 'the network'
     prefix_tokens: int = 0
+    scattered: str = ''
 
     def stage(self, index: int, policy: str) -> int:
         """``index`` counted from 0; a negative one counts from the last stage.
@@ -57,6 +60,15 @@ class Network:
                 f'{policy} asks for stage {index!r} of {self.name}, which has the stages {known}: choose one of these.'
             )
         return index % count
+
+    def check_patches(self, policy: str) -> None:
+        """Refuse a network whose tokens of a training pass are not those of all patches, row by row.
+
+        Raises:
+            InputError: it drops some of them, or has them in another order.
+        """
+        if self.scattered:
+            raise InputError(f'{policy} goes by the place of each patch, but {self.scattered}.')
 
 
 def unbound(policy: str) -> InputError:

@@ -252,6 +252,42 @@ def test_what_cannot_work_is_refused_when_it_is_built(arguments, message):
         learner(**arguments)
 
 
+VIT = {'img_size': 32, 'patch_size': 8, 'depth': 2, 'embed_dim': 24, 'num_heads': 2}
+WHOLE = (
+    {'type': 'MixPro', 'progressive': False},
+    {'type': 'SMMix', 'fine': 0.0},
+    {'type': 'FeatureCutMix', 'layers': (0, 1)},
+)
+
+
+def of_timm(policy: dict, model: str, **options) -> MixClassifier:
+    backbone = {'type': 'TimmBackbone', 'model': model, 'options': options}
+    return MixClassifier(backbone, {'type': 'LinearHead', 'num_classes': 5}, policy).train()
+
+
+@pytest.mark.parametrize('policy', ['TransMix', 'TLAlign', 'MixPro', 'SMMix', 'TokenMixup', 'FeatureCutMix'])
+def test_patches_that_training_drops_cannot_be_gone_by(policy):
+    choice = {'type': 'RandomChoice', 'policies': [{'type': 'Mixup'}, {'type': policy}]}
+    with pytest.raises(InputError, match=f'{policy} goes by the place of each patch, but patch_drop_rate=0.5 drops'):
+        of_timm(choice, 'vit_tiny_patch16_224', patch_drop_rate=0.5, **VIT)
+
+
+@pytest.mark.parametrize('policy', [*WHOLE, {'type': 'MergeMix'}, {'type': 'TokenMix'}, {'type': 'ManifoldMix'}])
+def test_policies_that_look_in_eval_mode_or_not_at_patches_train_with_dropped_ones(policy):
+    model = of_timm(policy, 'vit_tiny_patch16_224', patch_drop_rate=0.5, **VIT)
+    assert bool(model.loss(torch.randn(4, 3, 32, 32), LABELS)['loss_main'].isfinite())
+
+
+def test_tokens_of_hiera_can_be_blended_but_no_box_cut():
+    options = {'img_size': 64, 'embed_dim': 8, 'stages': (1, 1, 1, 1)}
+    with pytest.raises(
+        InputError, match='FeatureCutMix goes by the place of each patch, but Hiera keeps its tokens in'
+    ):
+        of_timm({'type': 'FeatureCutMix'}, 'hiera_tiny_224', **options)
+    model = of_timm({'type': 'ManifoldMix', 'layers': (1, 4)}, 'hiera_tiny_224', **options)
+    assert bool(model.loss(torch.randn(4, 3, 64, 64), LABELS)['loss_main'].isfinite())
+
+
 def test_a_view_that_reads_what_a_pass_does_not_return_is_refused():
     with pytest.raises(InputError, match='Fixed wants to read smell'):
         learner(Fixed((View(IMAGES, mixture(), read=('smell',)),))).loss(IMAGES, LABELS)

@@ -34,6 +34,8 @@ class Backbone(nn.Module):
         expected_channels: channels of the stages where they are known beforehand; they tell (N, C, H, W) from
             (N, H, W, C).
         channels_behind: whether its maps are (N, H, W, C) where the shape fits both: H = W = C.
+        scattered: why the tokens of a training pass are not those of all patches, row by row, and what to do, as the
+            end of a sentence; empty: they are.
     """
 
     num_features: int
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
     usual_size: tuple[int, int] | None = None
     expected_channels: tuple[int, ...] = ()
     channels_behind: bool = False
+    scattered: str = ''
     _shapes: tuple[tuple[torch.Size, ...], torch.Size] | None = None
 
     def features(self, images: Tensor) -> Tensor:

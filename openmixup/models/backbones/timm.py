@@ -111,6 +111,7 @@ class TimmBackbone(Backbone):
         self.image_size = None if size is None else (int(size[0]), int(size[1]))
         self.input_channels = in_channels
         self.channels_behind = str(getattr(self.net, 'output_fmt', '')) == 'NHWC'
+        self.scattered = _scattered(self.net)
         height, width = self.net.pretrained_cfg['input_size'][1:]
         self.usual_size = (int(height), int(width))
 
@@ -179,6 +180,16 @@ def _create(model: str, download: bool, arguments: dict[str, Any]) -> nn.Module:
             f'pretrained=True could not get the weights of {model!r} ({type(error).__name__}); '
             'fetch the file elsewhere and give its path as pretrained.'
         ) from error
+
+
+def _scattered(net: nn.Module) -> str:
+    """Why the tokens of a training pass are not those of all patches, row by row; empty: they are."""
+    dropped = getattr(getattr(net, 'patch_drop', None), 'prob', None) or getattr(net, 'patch_drop_rate', None)
+    if dropped:
+        return f'patch_drop_rate={dropped} drops some in training: leave it out'
+    if hasattr(net, 'reroll'):
+        return f'{type(net).__name__} keeps its tokens in another order than rows: choose another network or policy'
+    return ''
 
 
 def _stages(net: nn.Module) -> dict[str, int]:

@@ -32,8 +32,8 @@ class FeatureCutMix(CutMix):
     share of the partner's cell, so what it takes of the map is what the labels say, however coarse the map is; where
     its edges meet those of the cells it is a plain box. On a network of tokens the box lies in the grid of the patches,
     and tokens in front of them, as the class token, are blended by the labels' weights; the paper has convolutional
-    networks only. Tokens must be all patches, row by row: where a network orders them in another way (Hiera) or drops
-    some in training, the box lies elsewhere than in the image.
+    networks only. Tokens must be all patches, row by row: networks that order them in another way (Hiera) or drop some
+    in training (``patch_drop_rate``) are refused, unless the input is the only layer.
 
     The paper gives the variant as the same operation on a feature map, 78.20 % top-1 on ImageNet-1k with ResNet-50 to
     the 78.60 % of CutMix. Layers and their range are those of ManifoldMix; what the authors of CutMix do, and whether
@@ -63,8 +63,10 @@ class FeatureCutMix(CutMix):
         self._network: Network | None = None
 
     def bind(self, network: Network) -> None:
-        """Check that the network has the stages, and keep the layout of their outputs."""
+        """Check that the network has the stages, with all patches at their places, and keep the layout."""
         check_depth(self.layers, network, type(self).__name__)
+        if self.layers[1] > 1:
+            network.check_patches(type(self).__name__)
         self._network = network
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:

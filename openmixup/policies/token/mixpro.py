@@ -11,7 +11,7 @@ from torch import Tensor
 from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError
 from openmixup.policies.base import PairPolicy
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
 from openmixup.policies.pairing import pair_index
 from openmixup.policies.token.transmix import attention_shares
@@ -89,6 +89,11 @@ class MixPro(PairPolicy):
     def label(self) -> str:  # type: ignore[override]
         """A rule of the paper, or the measured share."""
         return 'semantic' if self.progressive else 'pixels'
+
+    def bind(self, network: Network) -> None:
+        """Refuse a network without attention to each patch, if it is to be weighed by."""
+        if self.progressive:
+            network.check_patches('MixPro')
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """The chessboard of both images."""

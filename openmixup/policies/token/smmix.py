@@ -81,8 +81,13 @@ class SMMix(MixPolicy):
         self.fine_head: nn.Linear | None = None
 
     def bind(self, network: Network) -> None:
-        """Build the second head; one that is there for as many features and classes is kept."""
+        """Build the second head; one that is there for as many features and classes is kept.
+
+        Raises:
+            InputError: the network drops patches in training, which the second head learns by.
+        """
         if self.fine > 0:
+            network.check_patches('SMMix')
             self._build(network.map_channels, network.num_classes)
 
     def _build(self, features: int, classes: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Mixture, Plan, View
 from openmixup.policies.token.transmix import has_regions, reading_regions
 from openmixup.policies.wrap.base import WrapPolicy
@@ -53,6 +53,11 @@ class TLAlign(WrapPolicy):
         policy: MixPolicy | dict[str, Any] = {'type': 'CutMix', 'alpha': 1.0},  # noqa: B006  (never changed)
     ) -> None:
         super().__init__(policy)
+
+    def bind(self, network: Network) -> None:
+        """Refuse a network without attention to each patch."""
+        network.check_patches('TLAlign')
+        super().bind(network)
 
     def kept(self, inner: Plan) -> Plan:
         """The inner plan, whose passes return the rollout of the attention where there are regions."""

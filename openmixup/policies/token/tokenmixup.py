@@ -88,13 +88,14 @@ class TokenMixup(MixPolicy):
         """Look up the block.
 
         Raises:
-            InputError: the network has no such block, or the labels are neither classes nor soft.
+            InputError: the network has no such block or drops patches, or the labels are neither classes nor soft.
         """
         if network.target not in ('class', 'soft'):
             raise InputError(
                 f'TokenMixup mixes what a network finds easy to classify, but the target is {network.target}: expected '
                 'class indices or soft labels.'
             )
+        network.check_patches('TokenMixup')
         self._tapped = network.stage(self.stage, 'TokenMixup')
 
     def plan(self, batch: Batch, ctx: Context) -> Plan:

@@ -12,7 +12,7 @@ from torch import Tensor
 from openmixup.checks import is_number
 from openmixup.errors import InputError
 from openmixup.policies.base import MixPolicy
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.mixture import Mixture, Plan, View
 from openmixup.policies.wrap.base import WrapPolicy
 from openmixup.registry import POLICIES
@@ -56,6 +56,11 @@ class TransMix(WrapPolicy):
         if not is_number(ratio, 0, 1):
             raise InputError(f'TransMix(ratio={ratio!r}): expected a number from 0 to 1; the authors use 0.5.')
         self.ratio = ratio
+
+    def bind(self, network: Network) -> None:
+        """Refuse a network without attention to each patch."""
+        network.check_patches('TransMix')
+        super().bind(network)
 
     def kept(self, inner: Plan) -> Plan:
         """The inner plan, whose passes return the attention where regions are to be weighed."""
