@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from openmixup.checks import is_number, is_whole
 from openmixup.errors import InputError, did_you_mean
-from openmixup.policies.context import Context
+from openmixup.policies.context import Context, Network
 from openmixup.policies.dynamic.automix import AutoMix
 from openmixup.policies.dynamic.k_mix_block import KMixBlock
 from openmixup.policies.mixture import Batch, Mixture, Plan, View
@@ -129,6 +129,15 @@ class AdAutoMix(AutoMix):
     def lam_beta(self) -> tuple[float, float] | None:
         """The law of the weights of two images; of more there is none of one lam."""
         return super().lam_beta if self.k == 2 else None
+
+    def bind(self, network: Network) -> None:
+        """As AutoMix; adversarial steps need logits of classes, whose cosines are told apart."""
+        if network.target == 'regression' and self._generator['adversarial'] and self.frozen_from is None:
+            raise InputError(
+                'AdAutoMix compares logits of classes by their cosine in adversarial steps, but the target is '
+                'regression: give generator=dict(adversarial=0).'
+            )
+        super().bind(network)
 
     def plan(self, batch: Batch, ctx: Context) -> Plan:
         """Views of the plain images, the mixture by masks and the linear blend, and the losses of the block."""

@@ -91,9 +91,15 @@ class MixPro(PairPolicy):
         return 'semantic' if self.progressive else 'pixels'
 
     def bind(self, network: Network) -> None:
-        """Refuse a network without attention to each patch, if it is to be weighed by."""
-        if self.progressive:
-            network.check_patches('MixPro')
+        """Refuse a network without attention to each patch, or without classes, if they are to be weighed by."""
+        if not self.progressive:
+            return
+        network.check_patches('MixPro')
+        if network.target == 'regression':
+            raise InputError(
+                'MixPro trusts the attention as far as the predicted classes fit, but the target is regression: give '
+                'progressive=False.'
+            )
 
     def view(self, batch: Batch, partner: Tensor, lam: Tensor, ctx: Context) -> View:
         """The chessboard of both images."""

@@ -84,8 +84,14 @@ class SMMix(MixPolicy):
         """Build the second head; one that is there for as many features and classes is kept.
 
         Raises:
-            InputError: the network drops patches in training, which the second head learns by.
+            InputError: the network drops patches in training, which the second head learns by, or its logits are
+                values, which ``consistency`` would take for classes.
         """
+        if self.consistency > 0 and network.target == 'regression':
+            raise InputError(
+                f'SMMix(consistency={self.consistency!r}) compares the probabilities of classes, but the target is '
+                'regression: give consistency=0.'
+            )
         if self.fine > 0:
             network.check_patches('SMMix')
             self._build(network.map_channels, network.num_classes)

@@ -341,6 +341,14 @@ def test_soft_and_multilabel_targets_train_the_block():
         assert bool(terms['loss_main'].isfinite())
 
 
+def test_adversarial_steps_of_a_regression_are_refused():
+    with pytest.raises(InputError, match=r'target is regression: give generator=dict\(adversarial=0\)'):
+        learner_of(AdAutoMix(), target='regression', loss={'type': 'RegressionLoss'})
+    policy = AdAutoMix(generator={'adversarial': 0})
+    terms = learner_of(policy, target='regression', loss={'type': 'RegressionLoss'}).loss(IMAGES, noise(6, 5))
+    assert bool(terms['loss_generator_term'].isfinite())
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

@@ -195,6 +195,16 @@ def test_through_the_learner(target):
     assert float((lam - area[:, 0]).abs().max()) > 1e-3
 
 
+def test_a_regression_has_no_classes_to_trust_by():
+    def built(**arguments):
+        head, policy = {'type': 'LinearHead', 'num_classes': 1}, {'type': 'MixPro', **arguments}
+        return MixClassifier(dict(VIT), head, policy, {'type': 'RegressionLoss'}, target='regression')
+
+    with pytest.raises(InputError, match='MixPro trusts .* target is regression: give progressive=False'):
+        built()
+    assert bool(built(progressive=False).loss(IMAGES, LABELS.float())['loss_main'].isfinite())
+
+
 @pytest.mark.parametrize('arguments', [
     {'cells': 1}, {'cells': 4.0}, {'cells': True}, {'rounding': 'floor'}, {'smoothing': 1.0}, {'smoothing': -0.1},
     {'smoothing': 'no'}, {'detach': 1}, {'progressive': None}, {'alpha': 0},

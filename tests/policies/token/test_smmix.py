@@ -230,6 +230,18 @@ def test_without_the_losses_nothing_is_learned_and_no_second_head_is_built():
     assert set(model.loss(noise(5, 3, 32, 32), LABELS)) == {'loss_main', 'agreement'}
 
 
+def test_a_regression_has_no_classes_to_be_consistent_in():
+    def built(**arguments):
+        head, policy = {'type': 'LinearHead', 'num_classes': 1}, {'type': 'SMMix', **arguments}
+        return MixClassifier(VIT, head, policy, {'type': 'RegressionLoss'}, target='regression')
+
+    with pytest.raises(InputError, match=r'SMMix\(consistency=1.0\).*target is regression: give consistency=0'):
+        built()
+    terms = built(consistency=0).loss(noise(5, 3, 32, 32), noise(5))
+    assert set(terms) == {'loss_main', 'loss_fine_term'}
+    assert all(bool(term.isfinite()) for term in terms.values())
+
+
 def test_multi_hot_labels_train_all_three_losses():
     torch.manual_seed(0)
     model = MixClassifier(
