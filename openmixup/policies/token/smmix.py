@@ -156,7 +156,7 @@ class SMMix(MixPolicy):
         vectors = torch.einsum(
             'nkhw,nchw->nkc', inside / inside.sum((2, 3), keepdim=True).clamp_min(1e-6), features.float()
         )
-        logits = self.fine_head(vectors)
+        logits = self.fine_head(vectors.to(self.fine_head.weight.dtype))
         index, one = view.mixture.index, torch.ones_like(view.mixture.weight[:, :1])
         sides = [ctx.criterion(logits[:, k], batch.source_labels, Mixture(index[:, k : k + 1], one)) for k in (0, 1)]
         return (sides[0] + sides[1]).mean() / 2

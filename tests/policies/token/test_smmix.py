@@ -230,6 +230,15 @@ def test_without_the_losses_nothing_is_learned_and_no_second_head_is_built():
     assert set(model.loss(noise(5, 3, 32, 32), LABELS)) == {'loss_main', 'agreement'}
 
 
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_trains_all_three_losses(dtype):
+    model = MixClassifier(VIT, {'type': 'LinearHead', 'num_classes': 5}, {'type': 'SMMix'}).to(dtype)
+    total, terms = model.parse_losses(model.loss(noise(5, 3, 32, 32).to(dtype), LABELS))
+    total.backward()
+    assert bool(terms['loss_fine_term'].isfinite())
+    assert bool(model.policy.fine_head.weight.grad.any())
+
+
 def test_a_regression_has_no_classes_to_be_consistent_in():
     def built(**arguments):
         head, policy = {'type': 'LinearHead', 'num_classes': 1}, {'type': 'SMMix', **arguments}
