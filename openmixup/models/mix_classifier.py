@@ -129,9 +129,12 @@ class MixClassifier(BaseModel):
     def build_guide(self, name: str, config: dict) -> Student:
         """A frozen network of the policy, in eval mode."""
         try:
-            return Student(MODELS.build(config), {}).requires_grad_(False).eval()
+            guide = Student(MODELS.build(config), {}).requires_grad_(False).eval()
         except InputError as error:
             raise InputError(f'the frozen network {name!r} of the policy cannot be built: {error}') from error
+        if name in self.policy.attention_of:
+            check_attention(guide.backbone, f'{type(self.policy).__name__} with its frozen network {name!r}')
+        return guide
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MixClassifier:
         for guide in self._guides.values():

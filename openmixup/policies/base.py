@@ -61,6 +61,11 @@ class MixPolicy(nn.Module):
         return {}
 
     @property
+    def attention_of(self) -> tuple[str, ...]:
+        """Names of those of :attr:`networks` whose attention it reads; a network that has none to read is refused."""
+        return ()
+
+    @property
     def frozen_from(self) -> str | None:
         """A file whose learned parts and momentum teacher the learner takes, to be kept as they are; None: trained."""
         return None

@@ -103,6 +103,11 @@ class RandomChoice(MixPolicy):
         return found
 
     @property
+    def attention_of(self) -> tuple[str, ...]:
+        """The networks whose attention any member reads."""
+        return tuple(dict.fromkeys(name for policy in self._members() for name in policy.attention_of))
+
+    @property
     def sometimes_unused(self) -> bool:
         """Learned parts get no gradient while another member is chosen, or while the only one takes no part."""
         learned = any(parameter.requires_grad for parameter in self.parameters()) or bool(self.heads)

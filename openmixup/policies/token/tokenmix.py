@@ -116,6 +116,11 @@ class TokenMix(PairPolicy):
         return {'tokenmix': dict(self.teacher)} if isinstance(self.teacher, Mapping) else {}
 
     @property
+    def attention_of(self) -> tuple[str, ...]:
+        """Its own teacher, if it has one."""
+        return tuple(self.networks)
+
+    @property
     def normalised(self) -> bool:  # type: ignore[override]
         """Whether weights sum to one."""
         return self.normalise

@@ -80,6 +80,11 @@ class WrapPolicy(MixPolicy):
         return self.policy.networks
 
     @property
+    def attention_of(self) -> tuple[str, ...]:
+        """That of the inner policy."""
+        return self.policy.attention_of
+
+    @property
     def sometimes_unused(self) -> bool:
         """That of the inner policy."""
         return self.policy.sometimes_unused

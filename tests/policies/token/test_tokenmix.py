@@ -231,6 +231,16 @@ def test_what_has_no_class_activation_map_is_refused():
         MixClassifier(net, head, {'type': 'TokenMix'})
 
 
+@pytest.mark.parametrize('around', [
+    lambda policy: policy, lambda policy: {'type': 'LUMix', 'policy': policy},
+    lambda policy: {'type': 'RandomChoice', 'policies': [{'type': 'Mixup'}, policy]},
+])  # fmt: skip
+def test_a_teacher_without_attention_is_refused_when_the_model_is_built(around):
+    policy = {'type': 'TokenMix', 'teacher': {'type': 'TimmBackbone', 'model': 'resnet10t'}}
+    with pytest.raises(InputError, match=r"with its frozen network 'tokenmix' needs the attention .* with ResNet"):
+        MixClassifier(dict(VIT), {'type': 'LinearHead', 'num_classes': 5}, around(policy))
+
+
 def test_no_option_launches_more_operators_than_declared():
     policy = TokenMix(grid=(3, 5), normalise=True)
     images, labels = torch.zeros(6, 3, 8, 8, device='meta'), torch.zeros(6, dtype=torch.long, device='meta')
