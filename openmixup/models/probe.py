@@ -111,13 +111,16 @@ class Probe:
     def cam(self, images: Tensor, labels: Tensor, of: str = 'student') -> Tensor:
         """(N, h, w) class activation map: the last map weighted by the 'main' head's row of each label, no gradient.
 
+        What lies between the map and the head is passed over: the pooling, and a norm behind it where the network has
+        one (ConvNeXt, PoolFormer, a ViT that averages its patches), by which the head sees other features.
+
         Args:
             images: (N, C, H, W).
             labels: (N,) class indices.
             of: name of a network with heads.
 
         Raises:
-            InputError: the head is not one linear layer on the pooled map.
+            InputError: the head has not one linear layer, or this takes another number of channels than the map has.
         """
         return self._once(('cam', of, id(labels)), self._cam, images, labels=labels, of=of)
 

@@ -36,8 +36,8 @@ class SnapMix(PairPolicy):
     by area. If one of the boxes has no pixel, nothing is mixed.
 
     The map is that of the clean images in eval mode; the authors compute it in training mode. It is made of the
-    features that the head gets, of which the authors cut off negative values; behind a last ReLU there are none. The
-    authors' further classifier on a middle stage is not there.
+    last feature map, of which the authors cut off negative values; behind a last ReLU there are none. A norm behind the
+    pooling, as in ConvNeXt, is passed over. The authors' further classifier on a middle stage is not there.
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), above 0; a box has the area 1 - lam before it is clipped. The paper uses 5.
