@@ -24,11 +24,12 @@ QueryStore = Callable[[Tensor, Tensor, float], None]
 
 
 def attention_module(backbone: Backbone) -> nn.Module | None:
-    """The last block's self-attention if it is one that can be read, and the network has a class token."""
+    """The last block's only self-attention if it can be read, and the network has a class token."""
     if backbone.prefix_tokens < 1 or not backbone.class_token or not backbone.stages:
         return None
     block = backbone.get_submodule(backbone.stages[-1])
-    return next((child for child in block.modules() if _is_plain(child)), None)
+    found = [child for child in block.modules() if _is_plain(child)]
+    return found[0] if len(found) == 1 else None  # where several run side by side, none is that of the block
 
 
 def attention_modules(backbone: Backbone) -> list[nn.Module]:
@@ -55,7 +56,7 @@ def check_attention(backbone: Backbone, policy: str) -> None:
     its weights may come from a training of the class token.
 
     Raises:
-        InputError: it has no class token, or another kind of attention.
+        InputError: it has no class token, or another kind of attention, or several side by side in a block.
     """
     if attention_module(backbone) is None:
         raise InputError(

@@ -256,6 +256,12 @@ def test_registers_are_no_class_token(model):
         check_attention(backbone, 'TransMix')
 
 
+@pytest.mark.parametrize('policy', ['MergeMix', 'TransMix'])
+def test_blocks_of_several_attentions_side_by_side_have_none_to_read(policy):
+    with pytest.raises(InputError, match=f'{policy} needs the attention .* in a form that can be read'):
+        learner(vit('vit_small_patch16_18x2_224', embed_dim=24, num_heads=2), policy={'type': policy})
+
+
 def test_a_class_token_is_found_wherever_timm_keeps_it():
     with torch.device('meta'):
         for model in ('deit_tiny_distilled_patch16_224', 'naflexvit_base_patch16_radio_v3'):
