@@ -136,7 +136,7 @@ class SUMix(WrapPolicy):
             own = classes[view.mixture.index]
             apart = self.scale * distances(output.logits, clean.logits, view.mixture, own)
             views.append(replace(view, mixture=self._weighed(view.mixture, apart.gather(2, own[..., None])[..., 0])))
-            if self.gamma and view.share:
+            if self.gamma:  # a view without a share too, so that the layer always has a gradient
                 loss = self._uncertainty_loss(output, clean, view.mixture, apart, own)
                 done = add_loss(done, 'sumix', view.share * self.gamma * loss)
         return replace(done, views=(*views, plan.views[-1]))

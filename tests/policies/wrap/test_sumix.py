@@ -189,6 +189,17 @@ def test_what_is_not_mixed_costs_no_further_pass():
     assert not SUMix().sometimes_unused
 
 
+@pytest.mark.parametrize('label_weight', [0.0, 0.5])
+def test_the_layer_has_a_gradient_whatever_the_views_count(label_weight):
+    policy = SUMix({'type': 'InfiniteClassMixup', 'label_weight': label_weight})
+    model = MixClassifier({'type': 'CifarResNet', 'depth': 8}, {'type': 'LinearHead', 'num_classes': 5}, policy)
+    total, terms = model.parse_losses(model.loss(IMAGES, LABELS))
+    total.backward()
+    assert not policy.sometimes_unused
+    assert policy.uncertainty_head.weight.grad is not None
+    assert (float(terms['loss_sumix_term']) == 0) == (label_weight == 0)
+
+
 def test_the_library_door_is_shut():
     with pytest.raises(InputError, match='needs logits of a network'):
         SUMix().mix(IMAGES, LABELS)
