@@ -244,7 +244,8 @@ class Runner(MMEngineRunner):
         """Write the state to ``name`` in the work directory; only the first process writes.
 
         Raises:
-            InputError: the weights, or gradients that are half accumulated, are not finite; nothing is written.
+            InputError: the weights, gradients that are half accumulated or the log's sum of losses are not finite;
+                nothing is written.
         """
         path = Path(self.work_dir, name)
         state = run_state(self)  # on all ranks: hooks may reduce over them
@@ -252,11 +253,13 @@ class Runner(MMEngineRunner):
         unwatched = getattr(self.optim_wrapper, 'guard', None) is None and not getattr(
             self.optim_wrapper, 'scales', False
         )
-        if not finite(learner_of(self), gradients=unwatched):
+        # a run that went on from such a sum, which is the same on all ranks, would end at the log's next read
+        losses = state.get('log', {}).get('sums', {}).get('loss')
+        if not finite(learner_of(self), gradients=unwatched) or not (losses is None or losses.isfinite()):
             self.call_hook('on_bad_weights')
             raise InputError(
-                f'weights or gradients are not finite at step {self.train_loop.iter}, so that {name} was not written: '
-                'lower the learning rate or clip gradients; earlier checkpoints are still there.'
+                f'weights, gradients or losses are not finite at step {self.train_loop.iter}, so that {name} was not '
+                'written: lower the learning rate or clip gradients; earlier checkpoints are still there.'
             )
         if self.rank == 0:
             digest = write_checkpoint(state, path)

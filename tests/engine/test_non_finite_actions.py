@@ -30,6 +30,18 @@ def spoil_gradient(runner, learner):
     handle = parameter.register_hook(lambda gradient: (handle.remove(), gradient * float('nan'))[1])
 
 
+def spoil_loss(runner, learner):
+    """Make the next loss infinite, and none of its gradients."""
+    plain = learner.train_step
+
+    def train_step(*args, **kwargs):
+        del learner.train_step
+        outputs = plain(*args, **kwargs)
+        return {**outputs, 'loss': outputs['loss'] + float('inf')}
+
+    learner.train_step = train_step
+
+
 @pytest.fixture
 def around(monkeypatch):
     """The state before and behind each step, by its number."""
@@ -141,6 +153,18 @@ def test_half_accumulated_gradients_that_are_not_finite_overwrite_no_checkpoint(
         ):
             train('run', *options)
     assert [path.name for path in (tmp_path / 'run').glob('iter_*.pth')] == ['iter_5.pth']
+    resumed = train('run', *options, argv=('--resume',))
+    assert same(weights(resumed / 'iter_15.pth'), weights(train('whole', *options) / 'iter_15.pth'))
+
+
+def test_a_sum_of_losses_that_is_not_finite_overwrites_no_checkpoint(train, tmp_path, monkeypatch):
+    """A run that went on from it would end at the next read."""
+    options = (*BY_STEP, 'default_hooks.checkpoint.keep=1')
+    with monkeypatch.context() as patch:
+        plant(patch, {2}, spoil_loss)
+        with pytest.raises(InputError, match='the loss became inf at step 2'):
+            train('run', *options)
+    assert [path.name for path in (tmp_path / 'run').glob('iter_*.pth')] == ['iter_2.pth']
     resumed = train('run', *options, argv=('--resume',))
     assert same(weights(resumed / 'iter_15.pth'), weights(train('whole', *options) / 'iter_15.pth'))
 
