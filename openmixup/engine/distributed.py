@@ -6,6 +6,7 @@ therefore made here before its runner is built.
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ __all__ = [
     'check_same_step',
     'init_processes',
     'learner_of',
+    'leave_processes',
     'slurm_environment',
     'wrapped',
     'wrapper_options',
@@ -106,6 +108,16 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
         backend, store=dist.PrefixStore(f'attempt{attempt}', store), rank=rank, world_size=size,
         timeout=timedelta(seconds=timeout),
     )  # fmt: skip
+
+
+def leave_processes() -> None:
+    """Leave the process group of a run that is over and to which nothing refers any more; nothing without a group.
+
+    A thread of gloo that lets go of a tensor of the last collective while Python ends would abort the process.
+    """
+    if dist.is_initialized():
+        gc.collect()  # the model's wrapper holds the group, and lies in cycles
+        dist.destroy_process_group()
 
 
 def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:

@@ -225,6 +225,27 @@ def test_half_accumulated_gradients_of_a_head_that_the_update_does_not_use_are_a
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
+THREADS = """
+import atexit
+from pathlib import Path
+
+@atexit.register
+def tell():
+    names = [path.read_text().strip() for path in Path('/proc/self/task').glob('*/comm')]
+    print('left of gloo:', sum('gloo' in name for name in names))
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='threads are counted in /proc')
+def test_a_run_that_is_over_leaves_no_thread_of_its_process_group(config_file, tmp_path, launch):
+    """One that lets go of a tensor while Python ends aborts the process."""
+    (tmp_path / 'threads.py').write_text(THREADS)
+    config_file.write_text(config_file.read_text() + "custom_imports = dict(imports=['threads'])\n")
+    done = launch(config_file, tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert [line for line in done.stdout.splitlines() if 'left of gloo' in line] == ['left of gloo: 0'] * 2
+
+
 def test_one_process_gathers_its_own_state():
     state = {'a': torch.ones(2, 3), 'b': torch.tensor(4)}
     (gathered,) = gather_states(state)
