@@ -63,12 +63,22 @@ def train(config_file: Path, tmp_path: Path):
 
 @pytest.fixture
 def launch() -> Callable[..., subprocess.CompletedProcess]:
-    """Train in processes of their own, as torchrun starts them: ``launch(config, work_dir, *argv, processes=2)``."""
+    """Train, or ``tool='test'``, in processes of their own: ``launch(config, work_dir, *argv, processes=2)``."""
 
-    def run(config: Path, work: Path, *argv: str, processes: int = 2) -> subprocess.CompletedProcess:
+    def run(
+        config: Path, work: Path, *argv: str, processes: int = 2, tool: str = 'train'
+    ) -> subprocess.CompletedProcess:
         environ = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': f'{config.parent}{os.pathsep}{ROOT}'}
         command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', f'--nproc-per-node={processes}']
-        command += [str(ROOT / 'tools/train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(work), *argv]
+        command += [
+            str(ROOT / f'tools/{tool}.py'),
+            str(config),
+            '--launcher',
+            'pytorch',
+            '--work-dir',
+            str(work),
+            *argv,
+        ]
         return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300, check=False)
 
     return run

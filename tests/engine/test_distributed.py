@@ -241,9 +241,11 @@ def test_a_run_that_is_over_leaves_no_thread_of_its_process_group(config_file, t
     """One that lets go of a tensor while Python ends aborts the process."""
     (tmp_path / 'threads.py').write_text(THREADS)
     config_file.write_text(config_file.read_text() + "custom_imports = dict(imports=['threads'])\n")
-    done = launch(config_file, tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=1')
-    assert done.returncode == 0, done.stderr[-6000:]
-    assert [line for line in done.stdout.splitlines() if 'left of gloo' in line] == ['left of gloo: 0'] * 2
+    trained = launch(config_file, tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=1')
+    tested = launch(config_file, tmp_path / 'test', str(tmp_path / 'run' / 'epoch_1.pth'), tool='test')
+    for done in (trained, tested):
+        assert done.returncode == 0, done.stderr[-6000:]
+        assert [line for line in done.stdout.splitlines() if 'left of gloo' in line] == ['left of gloo: 0'] * 2
 
 
 def test_one_process_gathers_its_own_state():
