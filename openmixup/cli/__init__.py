@@ -39,12 +39,18 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
     # reads this when torch is imported, which no command has done yet.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     try:
-        sys.exit(command.main(argv))
+        code = command.main(argv)
+    except SystemExit as told:  # a run that was told to end, for one
+        code = told.code
     except InputError as error:
         print(f'{name}: {error}', file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    engine = sys.modules.get('openmixup.engine.distributed')
+    if engine is not None:
+        engine.leave_processes()  # here, where nothing refers to the run any more
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

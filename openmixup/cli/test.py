@@ -30,7 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     from openmixup.engine.checkpoint import read_checkpoint
     from openmixup.engine.config import find_config, load_config
-    from openmixup.engine.distributed import leave_processes
     from openmixup.engine.inference import without_downloads
     from openmixup.engine.launch import build_runner
     from openmixup.engine.published import compare_classes, data_of
@@ -62,9 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f'{name:12s} {value:.4f}')
         if args.out:
             Path(args.out).write_text(json.dumps(metrics, indent=1) + '\n')
-    if args.launcher != 'none':
-        del runner
-        leave_processes()
     return 0
 
 

@@ -61,16 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.amp:
         config['optim_wrapper']['type'] = 'AutocastOptimWrapper'
     validate(config)  # with the arguments in it
-    from openmixup.engine.distributed import leave_processes
     from openmixup.engine.launch import build_runner
 
     runner = build_runner(config)
     runner.train()
     if runner.rank == 0:
         report(runner)
-    if args.launcher != 'none':
-        del runner
-        leave_processes()
     return 0
 
 
