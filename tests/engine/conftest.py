@@ -84,6 +84,38 @@ def launch() -> Callable[..., subprocess.CompletedProcess]:
     return run
 
 
+THREADS = """
+import atexit, os
+from pathlib import Path
+
+@atexit.register
+def tell():
+    names = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]
+    Path(__file__).with_name('left' + os.environ['RANK']).write_text(str(sum('gloo' in name for name in names)))
+"""
+
+
+@pytest.fixture
+def left_threads(tmp_path: Path) -> Callable[[], list[int]]:
+    """Writes the module ``threads_left`` to be imported by a config; the call takes what two processes told by it.
+
+    That is how many threads of their process group there were when Python ended, of which one that lets go of a tensor
+    then would abort the process.
+    """
+    if not Path('/proc/self/task').is_dir():
+        pytest.skip('threads are counted in /proc')
+    (tmp_path / 'threads_left.py').write_text(THREADS)
+
+    def take() -> list[int]:
+        told = [tmp_path / f'left{rank}' for rank in (0, 1)]
+        counts = [int(path.read_text()) for path in told]
+        for path in told:
+            path.unlink()
+        return counts
+
+    return take
+
+
 def weights(path: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(path)['state_dict']
 
