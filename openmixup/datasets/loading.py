@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -34,11 +36,18 @@ class BatchLoader(DataLoader):
     def close(self) -> None:
         """End the worker processes now; the next iteration starts new ones. Call it at the end of a run.
 
-        Left to the garbage collector after an exception, they may be waited for by torch for several seconds.
+        Else they end with the loader or with Python.
         """
         iterator, self._iterator = self._iterator, None
         if iterator is not None:
             iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+    def _get_iterator(self) -> Any:
+        iterator = super()._get_iterator()
+        if self.num_workers:
+            # before multiprocessing ends what is left by SIGTERM, which a worker outlives for a while
+            atexit.register(_end_workers, weakref.ref(iterator))
+        return iterator
 
     def _plain_errors(self, batches: Iterator[Any]) -> Iterator[Any]:
         try:
@@ -71,6 +80,12 @@ class BatchLoader(DataLoader):
     def start_at(self, batch: int, sample: int = 0) -> None:
         """Begin an endless stream behind ``sample`` samples of all ranks and ``batch`` batches of this one, unread."""
         self.order.start_batch, self.order.start_sample = batch, sample
+
+
+def _end_workers(reference: weakref.ref) -> None:
+    iterator = reference()
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def _as_batch(samples: Any) -> Any:

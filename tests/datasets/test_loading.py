@@ -1,5 +1,8 @@
 import itertools
 import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from PIL import Image
 
 from openmixup.datasets import Digits, ImageFolder, build_dataloader
 from openmixup.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -95,3 +100,17 @@ def test_worker_ignores_the_signals_that_end_a_run(tree):
         os.kill(os.getpid(), signal.SIGINT)
         os._exit(7 if signal.alarm(0) > 100 else 8)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.parametrize('ending', ['', 'raise ValueError', 'next(iter(loader))'])
+def test_workers_of_a_loader_that_nobody_closed_end_with_python(tree, ending):
+    code = (
+        'import sys\nfrom openmixup.datasets import ImageFolder, build_dataloader\n'
+        'data = ImageFolder(sys.argv[1], size=8, val_fraction=0)\n'
+        'loader = build_dataloader(data, 4, shuffle=False, num_workers=2)\n'
+        f'for batch in loader:\n    print(len(batch["labels"]))\n{ending}\n'
+    )
+    command = [sys.executable, '-c', code, str(tree)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ['4', '4', '2']
+    assert 'killed' not in done.stderr
