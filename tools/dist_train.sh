@@ -4,6 +4,10 @@
 set -eu
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [arguments of tools/train.py]" >&2; exit 2; }
 CONFIG=$1 GPUS=$2
+case $GPUS in
+  auto | cpu | gpu) ;;
+  '' | *[!0-9]*) echo "$0: GPUS is '$GPUS': expected a number of processes, such as 2" >&2; exit 2 ;;
+esac
 shift 2
 exec torchrun --nnodes="${NNODES:-1}" --node-rank="${NODE_RANK:-0}" --nproc-per-node="$GPUS" \
   --master-addr="${MASTER_ADDR:-127.0.0.1}" --master-port="${PORT:-29500}" --max-restarts="${MAX_RESTARTS:-0}" \

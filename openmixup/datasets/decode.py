@@ -74,6 +74,8 @@ def read_image(path: str | os.PathLike) -> Tensor:
                 return _with_pil(picture)
     except MemoryError:
         raise
+    except FileNotFoundError as error:
+        raise InputError(f'{path} cannot be decoded (no such file); correct the path.') from error
     except PIL.UnidentifiedImageError as error:
         raise InputError(
             f'{path} cannot be decoded (it is none of {", ".join(FORMATS)}); replace the file or take it out.'

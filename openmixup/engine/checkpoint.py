@@ -89,6 +89,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: no such file, a damaged file, or one that holds more than tensors and plain data.
     """
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f'checkpoint {path} is a folder: give a file in it, such as {path / "best.pth"}.')
     if not path.is_file():
         raise InputError(f'checkpoint {path}: no such file.')
     try:
@@ -96,8 +98,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many types for a damaged or a refused file
         reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise InputError(
-            f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is damaged or holds Python '
-            'objects, which are never loaded.'
+            f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is no checkpoint, damaged or '
+            'holds Python objects, which are never loaded; give a file that a training run or publish_model wrote.'
         ) from error
     if not isinstance(content, dict):
         raise InputError(f'checkpoint {path} holds a {type(content).__name__}: expected a dict.')
@@ -162,12 +164,13 @@ def load_weights(learner: nn.Module, path: str | Path, *, strict: bool, log: Any
         key: value for key, value in state.items()
         if key in own and isinstance(value, Tensor) and own[key].shape == value.shape
     }  # fmt: skip
-    left_out = sorted((set(own) | set(state)) - set(fitting))
+    known = set(own) | set(state)
+    left_out = sorted(known - set(fitting))
     if (strict and left_out) or not fitting:
         names = ', '.join(printable(name) for name in left_out[:3]) + (' ...' if len(left_out) > 3 else '')
         raise InputError(
-            f'{path} does not fit the model: {len(left_out)} of {len(own)} entries are missing, unknown or of another '
-            f'shape ({names}); use the config that it was trained with.'
+            f'{path} does not fit the model: {len(left_out)} of {len(known)} entries are missing, unknown or of '
+            f'another shape ({names}); use the config that it was trained with.'
         )
     learner.load_state_dict(fitting, strict=False)
     if left_out and log:

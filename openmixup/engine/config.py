@@ -12,7 +12,7 @@ from mmengine.config import Config
 from openmixup import registry
 from openmixup.datasets.loading import BANK_KEYS, check_bank
 from openmixup.datasets.selection import innermost
-from openmixup.engine.data_config import is_data_config, read_data_config
+from openmixup.engine.data_config import KINDS, is_data_config, read_data_config
 from openmixup.engine.optim import GroupedOptimizer, policy_options
 from openmixup.engine.schedulers import BUILDER_KEYS, check_schedulers
 from openmixup.errors import InputError, did_you_mean
@@ -78,13 +78,23 @@ def load_config(
         InputError: no such file, an error in it, or a key that nothing reads.
     """
     path = find_config(name)
+    if path.suffix not in ('.py', *KINDS):
+        raise InputError(f'config {path}: expected a file with the suffix .py, {", ".join(KINDS)}.')
     try:
         config = read_data_config(path) if is_data_config(path) else Config.fromfile(path, lazy_import=False)
     except InputError:
         raise
     except Exception as error:  # a config is code and may raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f'config {path} cannot be read ({type(error).__name__}: {reason}).') from error
+        remedy = ''
+        told: BaseException = error
+        if reason.startswith('Failed to import custom modules'):  # mmengine lists all of them, and all of sys.path
+            while told.__context__ is not None:
+                told = told.__context__
+            reason = str(told)
+        if isinstance(told, ModuleNotFoundError):
+            remedy = '; run this in the folder of the module, or install it'
+        raise InputError(f'config {path} cannot be read ({type(told).__name__}: {reason}){remedy}.') from error
     for key in [key for key in config if key.startswith('_')]:
         config.pop(key)  # helper variables of the file
     config.setdefault('default_scope', 'openmixup')
@@ -93,7 +103,12 @@ def load_config(
     if data is not None:
         for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if config.get(part) is not None:
-                innermost(_section(_section(config, part), 'dataset', part))['root'] = data
+                dataset = innermost(_section(_section(config, part), 'dataset', part))
+                name = dataset.get('type')
+                accepted = registry.accepted_arguments(registry.DATASETS.get(name)) if isinstance(name, str) else None
+                if accepted is not None and 'root' not in accepted:
+                    raise InputError(f'--data {data}: {name} is not read from a folder; leave --data out.')
+                dataset['root'] = data
     apply_options(config, options)
     validate(config)
     return config
@@ -134,9 +149,11 @@ def apply_options(config: Config, options: Iterable[str]) -> None:
             place = _step(place, name, '.'.join(parents[: depth + 1]))
         if isinstance(place, list | tuple):
             raise InputError(f'option {key}: items of a list are changed by a key inside them, or in a config file.')
-        if last not in place and last not in _settable(place, parents):
-            hint = did_you_mean(last, {*place, *_settable(place, parents)})
-            raise InputError(f'option {key}: {".".join(parents) or "the config"} has no key {last!r}{hint}.')
+        known = {*place, *_settable(place, parents)}
+        if last not in known:
+            hint, takes = did_you_mean(last, known), ', '.join(sorted(known - {'type'}))
+            where = '.'.join(parents) or 'the config'
+            raise InputError(f'option {key}: {where} has no key {last!r}{hint} (it takes {takes}).')
         place[last] = _value(text)
 
 

@@ -51,7 +51,18 @@ class Predictor:
         return self.learner(batch['inputs']).float()
 
     def __call__(self, paths: Sequence[str | os.PathLike]) -> list[dict[str, Any]]:
-        """What is told of each image file, with its ``path``."""
+        """What is told of each image file, with its ``path``.
+
+        Raises:
+            InputError: anything but a list of paths, or a file that is no image.
+        """
+        if isinstance(paths, str | os.PathLike):
+            raise InputError(f"{os.fspath(paths)!r} is one path: give a list of them, as model(['image.jpg']).")
+        found = next((type(path).__name__ for path in paths if not isinstance(path, str | os.PathLike)), None)
+        if found is not None:
+            raise InputError(f'an image is given as {found}: expected the paths of image files.')
+        if not len(paths):
+            return []
         return self.told(paths, self.outputs(torch.stack([self.read(path) for path in paths])))
 
     def told(self, paths: Sequence[str | os.PathLike], outputs: Tensor) -> list[dict[str, Any]]:

@@ -130,7 +130,16 @@ class Mixture:
         if num_classes is None:
             raise InputError('num_classes is missing: class indices need it to become (N, num_classes) targets.')
         target = self.weight.new_zeros(len(self), num_classes)
-        return target.scatter_add_(1, labels.long()[self.index], self.weight)
+        try:
+            return target.scatter_add_(1, labels.long()[self.index], self.weight)
+        except (IndexError, RuntimeError) as error:  # on a CPU; looking before would be a read from any other device
+            if labels.device.type != 'cpu':
+                raise
+            least, most = (int(value) for value in labels.aminmax())
+            raise InputError(
+                f'{len(labels)} labels from {least} to {most} for sources up to {int(self.index.max())} and '
+                f'num_classes={num_classes}: expected a label from 0 to {num_classes - 1} for each source.'
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,6 +84,7 @@ def test_a_config_with_a_missing_base(capsys, tmp_path):
         ('model.head.num_classes=7', 'num_classes=7, but the data has 10 classes'),
         ('data_preprocessor.mean=(0.3,0.3,0.3)', 'mean'),
         ('nonsense', 'expected key=value'),
+        ('model.backbone.net=x', 'it takes depth, in_channels, width'),
         ('optim_wrapper.optimizer.lr=-1', 'optim_wrapper cannot be built: Invalid learning rate: -1'),
         ('model.policy=CutMix', "write {'type': 'CutMix'} or use --policy CutMix"),
         ('model.head=None', 'the model has no head'),
@@ -200,8 +201,41 @@ def test_a_work_dir_that_is_a_file(capsys, tmp_path):
     assert 'choose another --work-dir' in mistake(capsys, 'train', DIGITS, '--work-dir', tmp_path / 'work')
 
 
-def test_a_missing_checkpoint(capsys, tmp_path):
-    assert 'no such file' in mistake(capsys, 'test', DIGITS, tmp_path / 'no.pth', '--work-dir', tmp_path / 'work')
+def test_what_is_no_checkpoint(capsys, tmp_path):
+    work = ('--work-dir', tmp_path / 'work')
+    assert 'no such file' in mistake(capsys, 'test', DIGITS, tmp_path / 'no.pth', *work)
+    assert 'is a folder: give a file in it' in mistake(capsys, 'test', DIGITS, tmp_path, *work)
+    (tmp_path / 'notes.md').write_text('# Notes')
+    assert 'it is no checkpoint' in mistake(capsys, 'test', DIGITS, tmp_path / 'notes.md', *work)
+    assert 'its form is not known' in mistake(
+        capsys, 'import_weights', tmp_path / 'notes.md', tmp_path / 'x.safetensors'
+    )
+
+
+def test_a_file_that_is_no_config(capsys, tmp_path):
+    (tmp_path / 'best.pth').write_text('')
+    assert 'expected a file with the suffix .py' in mistake(capsys, 'train', tmp_path / 'best.pth')
+
+
+def test_a_folder_for_data_that_have_none(capsys):
+    assert 'Digits is not read from a folder; leave --data out' in mistake(capsys, 'train', DIGITS, '--data', 'x')
+
+
+def test_a_module_of_a_config_that_is_elsewhere(capsys, tmp_path):
+    (tmp_path / 'own.py').write_text("_base_ = []\ncustom_imports = dict(imports=['no_such_band'])\n")
+    error = mistake(capsys, 'train', tmp_path / 'own.py')
+    assert "No module named 'no_such_band'); run this in the folder of the module, or install it" in error
+    assert 'sys.path' not in error
+
+
+@pytest.mark.parametrize(
+    ('script', 'before'), [('dist_train', ['config.py']), ('dist_test', ['config.py', 'best.pth'])]
+)
+def test_what_is_no_number_of_processes(script, before):
+    command = ['bash', ROOT / f'tools/{script}.sh', *before, 'two']
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "GPUS is 'two': expected a number of processes" in done.stderr
 
 
 def test_a_checkpoint_that_holds_objects_is_refused_and_not_run(capsys, tmp_path):

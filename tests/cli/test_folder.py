@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import openmixup
 from openmixup.cli import predict, test, train
+from openmixup.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / 'configs/folder/resnet18_cutmix_1xb64-100e_folder.py')
@@ -61,6 +63,13 @@ def test_a_folder_of_jpegs_trains_evaluates_and_predicts(images, tmp_path, capsy
     model = openmixup.init_model(config, checkpoint, device='cpu')
     assert model.classes == ('cat', 'dog')
     assert model(files)[0]['probability'] >= 0.5
+    assert model([]) == []
+    with pytest.raises(InputError, match='is one path: give a list of them'):
+        model(files[0])
+    with pytest.raises(InputError, match='given as Tensor: expected the paths of image files'):
+        model(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(InputError, match=r'nofile.jpg cannot be decoded \(no such file\); correct the path'):
+        model(['nofile.jpg'])
 
 
 def test_a_bad_image_in_training_is_passed_over_and_named(images, tmp_path):

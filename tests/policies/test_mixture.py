@@ -62,6 +62,19 @@ def test_soft_of_class_indices_needs_the_number_of_classes():
         Mixture(INDEX, WEIGHT).soft(torch.zeros(5, dtype=torch.long))
 
 
+@pytest.mark.parametrize(
+    ('labels', 'said'),
+    [
+        ([0, 1, 2, 3, 4], '5 labels from 0 to 4 for sources up to 4 and num_classes=4'),
+        ([0, 1, -1, 0, 0], 'labels from -1 to 1'),
+        ([0, 1], '2 labels from 0 to 1 for sources up to 4'),
+    ],
+)
+def test_soft_refuses_labels_that_are_no_class_or_too_few(labels, said):
+    with pytest.raises(InputError, match=said + '.*expected a label from 0 to 3 for each source'):
+        Mixture(INDEX, WEIGHT).soft(torch.tensor(labels), 4)
+
+
 def test_sources_are_the_batch_and_then_its_bank():
     far = Batch(torch.zeros(1, 3, 4, 4), torch.tensor([9]))
     bank = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([7, 8]), bank=far)
