@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import weakref
 from collections.abc import Iterator, Mapping
@@ -46,7 +47,7 @@ class BatchLoader(DataLoader):
         iterator = super()._get_iterator()
         if self.num_workers:
             # before multiprocessing ends what is left by SIGTERM, which a worker outlives for a while
-            atexit.register(_end_workers, weakref.ref(iterator))
+            atexit.register(_end_workers, weakref.ref(iterator), os.getpid())
         return iterator
 
     def _plain_errors(self, batches: Iterator[Any]) -> Iterator[Any]:
@@ -82,9 +83,9 @@ class BatchLoader(DataLoader):
         self.order.start_batch, self.order.start_sample = batch, sample
 
 
-def _end_workers(reference: weakref.ref) -> None:
+def _end_workers(reference: weakref.ref, process: int) -> None:
     iterator = reference()
-    if iterator is not None:
+    if iterator is not None and os.getpid() == process:  # a fork's end is not that of the workers
         iterator._shutdown_workers()
 
 

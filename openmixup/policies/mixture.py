@@ -133,7 +133,7 @@ class Mixture:
         try:
             return target.scatter_add_(1, labels.long()[self.index], self.weight)
         except (IndexError, RuntimeError) as error:  # on a CPU; looking before would be a read from any other device
-            if labels.device.type != 'cpu':
+            if {labels.device.type, self.index.device.type} != {'cpu'} or not len(labels):
                 raise
             least, most = (int(value) for value in labels.aminmax())
             raise InputError(
