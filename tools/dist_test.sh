@@ -4,7 +4,7 @@ set -eu
 [ $# -ge 3 ] || { echo "usage: $0 CONFIG CHECKPOINT GPUS [arguments of tools/test.py]" >&2; exit 2; }
 CONFIG=$1 CHECKPOINT=$2 GPUS=$3
 case $GPUS in
-  auto | cpu | gpu) ;;
+  auto | cpu | gpu | xpu) ;;
   '' | *[!0-9]*) echo "$0: GPUS is '$GPUS': expected a number of processes, such as 2" >&2; exit 2 ;;
 esac
 shift 3

@@ -5,7 +5,7 @@ set -eu
 [ $# -ge 2 ] || { echo "usage: $0 CONFIG GPUS [arguments of tools/train.py]" >&2; exit 2; }
 CONFIG=$1 GPUS=$2
 case $GPUS in
-  auto | cpu | gpu) ;;
+  auto | cpu | gpu | xpu) ;;
   '' | *[!0-9]*) echo "$0: GPUS is '$GPUS': expected a number of processes, such as 2" >&2; exit 2 ;;
 esac
 shift 2

@@ -38,18 +38,19 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
     # Waiting threads that spin instead of sleeping slow a run down tenfold when another job uses the same cores. OpenMP
     # reads this when torch is imported, which no command has done yet.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    failed = True
     try:
-        code = command.main(argv)
+        code, failed = command.main(argv), False
     except SystemExit as told:  # a run that was told to end, for one
-        code = told.code
+        code, failed = told.code, False
     except InputError as error:
         print(f'{name}: {error}', file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
     engine = sys.modules.get('openmixup.engine.distributed')
     if engine is not None:
-        engine.leave_processes()  # here, where nothing refers to the run any more
+        engine.leave_processes(failed)  # here, where nothing refers to the run any more
     sys.exit(code)
 
 

@@ -89,9 +89,9 @@ def load_config(
         remedy = ''
         told: BaseException = error
         if reason.startswith('Failed to import custom modules'):  # mmengine lists all of them, and all of sys.path
-            while told.__context__ is not None:
-                told = told.__context__
-            reason = str(told)
+            for _ in range(2):  # it wraps what the module raised twice
+                told = told.__context__ or told
+            reason = (str(told).strip().splitlines() or [type(told).__name__])[0]
         if isinstance(told, ModuleNotFoundError):
             remedy = '; run this in the folder of the module, or install it'
         raise InputError(f'config {path} cannot be read ({type(told).__name__}: {reason}){remedy}.') from error
@@ -103,15 +103,25 @@ def load_config(
     if data is not None:
         for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             if config.get(part) is not None:
-                dataset = innermost(_section(_section(config, part), 'dataset', part))
-                name = dataset.get('type')
-                accepted = registry.accepted_arguments(registry.DATASETS.get(name)) if isinstance(name, str) else None
-                if accepted is not None and 'root' not in accepted:
-                    raise InputError(f'--data {data}: {name} is not read from a folder; leave --data out.')
-                dataset['root'] = data
+                innermost(_section(_section(config, part), 'dataset', part))['root'] = data
     apply_options(config, options)
+    if data is not None:
+        _refuse_folder(config, data)
     validate(config)
     return config
+
+
+def _refuse_folder(config: Config, data: str) -> None:
+    """Refuse ``data`` for data sets that are not read from a folder."""
+    for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if config.get(part) is None:
+            continue
+        name = innermost(_section(_section(config, part), 'dataset', part)).get('type')
+        if not registry.DATASETS.knows(name):
+            continue
+        accepted = registry.accepted_arguments(registry.DATASETS.get(name))
+        if accepted is not None and 'root' not in accepted:
+            raise InputError(f'--data {data}: {name} is not read from a folder; leave --data out.')
 
 
 def use_policy(config: Config, policy: str) -> None:
@@ -149,11 +159,11 @@ def apply_options(config: Config, options: Iterable[str]) -> None:
             place = _step(place, name, '.'.join(parents[: depth + 1]))
         if isinstance(place, list | tuple):
             raise InputError(f'option {key}: items of a list are changed by a key inside them, or in a config file.')
-        known = {*place, *_settable(place, parents)}
-        if last not in known:
-            hint, takes = did_you_mean(last, known), ', '.join(sorted(known - {'type'}))
-            where = '.'.join(parents) or 'the config'
-            raise InputError(f'option {key}: {where} has no key {last!r}{hint} (it takes {takes}).')
+        settable = _settable(place, parents)
+        if last not in place and last not in settable:
+            hint, where = did_you_mean(last, {*place, *settable}), '.'.join(parents) or 'the config'
+            takes = f' (it takes {", ".join(sorted({*place, *settable} - {"type"}))})' if settable else ''
+            raise InputError(f'option {key}: {where} has no key {last!r}{hint}{takes}.')
         place[last] = _value(text)
 
 

@@ -110,12 +110,15 @@ def init_processes(launcher: str, timeout: float = 600.0) -> None:
     )  # fmt: skip
 
 
-def leave_processes() -> None:
+def leave_processes(failed: bool = False) -> None:
     """Leave the process group of a run that is over and to which nothing refers any more; nothing without a group.
 
     A thread of gloo that lets go of a tensor of the last collective while Python ends would abort the process.
+
+    Args:
+        failed: only this process may end here; NCCL, which might wait for the others then, is left as it is.
     """
-    if dist.is_initialized():
+    if dist.is_initialized() and not (failed and dist.get_backend() != 'gloo'):
         gc.collect()  # the model's wrapper holds the group, and lies in cycles
         dist.destroy_process_group()
 

@@ -135,9 +135,11 @@ class Mixture:
         except (IndexError, RuntimeError) as error:  # on a CPU; looking before would be a read from any other device
             if {labels.device.type, self.index.device.type} != {'cpu'} or not len(labels):
                 raise
-            least, most = (int(value) for value in labels.aminmax())
+            least, most, source = int(labels.min()), int(labels.max()), int(self.index.max())
+            if least >= 0 and most < num_classes and source < len(labels):
+                raise
             raise InputError(
-                f'{len(labels)} labels from {least} to {most} for sources up to {int(self.index.max())} and '
+                f'{len(labels)} labels from {least} to {most} for sources up to {source} and '
                 f'num_classes={num_classes}: expected a label from 0 to {num_classes - 1} for each source.'
             ) from error
 

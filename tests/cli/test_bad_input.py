@@ -219,11 +219,24 @@ def test_a_file_that_is_no_config(capsys, tmp_path):
 
 def test_a_folder_for_data_that_have_none(capsys):
     assert 'Digits is not read from a folder; leave --data out' in mistake(capsys, 'train', DIGITS, '--data', 'x')
+    kinds = [f'{part}_dataloader.dataset.type=ImageFolder' for part in ('train', 'val', 'test')]
+    assert 'leave --data out' not in mistake(capsys, 'train', DIGITS, '--data', 'x', '--cfg-options', *kinds)
 
 
-def test_a_module_of_a_config_that_is_elsewhere(capsys, tmp_path):
+def test_keys_of_a_section_without_a_type_are_not_said_to_be_all(capsys):
+    error = mistake(capsys, 'train', DIGITS, '--cfg-options', 'randomness.deterministic=True')
+    assert error.endswith("has no key 'deterministic'.")
+
+
+def test_a_module_of_a_config_that_is_elsewhere(capsys, tmp_path, monkeypatch):
     (tmp_path / 'own.py').write_text("_base_ = []\ncustom_imports = dict(imports=['no_such_band'])\n")
     error = mistake(capsys, 'train', tmp_path / 'own.py')
+    (tmp_path / 'fussy.py').write_text(
+        "try:\n    {}['key']\nexcept KeyError:\n    raise ImportError('this plug-in needs numpy 9')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'own.py').write_text("_base_ = []\ncustom_imports = dict(imports=['fussy'])\n")
+    assert '(ImportError: this plug-in needs numpy 9).' in mistake(capsys, 'train', tmp_path / 'own.py')
     assert "No module named 'no_such_band'); run this in the folder of the module, or install it" in error
     assert 'sys.path' not in error
 

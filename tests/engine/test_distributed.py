@@ -230,8 +230,13 @@ def test_a_run_that_is_over_leaves_no_thread_of_its_process_group(config_file, t
     trained = launch(config_file, tmp_path / 'run', '--cfg-options', 'train_cfg.max_epochs=1')
     assert trained.returncode == 0, trained.stderr[-6000:]
     assert left_threads() == [0, 0]
-    tested = launch(config_file, tmp_path / 'test', str(tmp_path / 'run' / 'epoch_1.pth'), tool='test')
+    weights = str(tmp_path / 'run' / 'epoch_1.pth')
+    tested = launch(config_file, tmp_path / 'test', weights, tool='test')
     assert tested.returncode == 0, tested.stderr[-6000:]
+    assert left_threads() == [0, 0]
+    wider = ('--cfg-options', 'model.backbone.width=8')
+    refused = launch(config_file, tmp_path / 'wide', weights, *wider, tool='test')  # when the group is there
+    assert 'does not fit the model' in refused.stderr
     assert left_threads() == [0, 0]
 
 

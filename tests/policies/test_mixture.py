@@ -75,6 +75,11 @@ def test_soft_refuses_labels_that_are_no_class_or_too_few(labels, said):
         Mixture(INDEX, WEIGHT).soft(torch.tensor(labels), 4)
 
 
+def test_soft_passes_on_what_is_not_the_fault_of_labels():
+    with pytest.raises(RuntimeError, match='size'):
+        Mixture(INDEX, WEIGHT[:2]).soft(torch.zeros(5, dtype=torch.long), 4)
+
+
 def test_sources_are_the_batch_and_then_its_bank():
     far = Batch(torch.zeros(1, 3, 4, 4), torch.tensor([9]))
     bank = Batch(torch.zeros(2, 3, 4, 4), torch.tensor([7, 8]), bank=far)
