@@ -237,7 +237,7 @@ def test_a_run_that_is_over_leaves_no_thread_of_its_process_group(config_file, t
     wider = ('--cfg-options', 'model.backbone.width=8')
     refused = launch(config_file, tmp_path / 'wide', weights, *wider, tool='test')  # when the group is there
     assert 'does not fit the model' in refused.stderr
-    assert left_threads() == [0, 0]
+    assert set(left_threads()) == {0}  # torchrun may end the second one before it can tell
 
 
 def test_one_process_gathers_its_own_state():
