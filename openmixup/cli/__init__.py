@@ -38,16 +38,16 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
     # Waiting threads that spin instead of sleeping slow a run down tenfold when another job uses the same cores. OpenMP
     # reads this when torch is imported, which no command has done yet.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
-    failed = True
+    failed = False
     try:
-        code, failed = command.main(argv), False
+        code = command.main(argv)
     except SystemExit as told:  # a run that was told to end, for one
-        code, failed = told.code, False
+        code = told.code
     except InputError as error:
         print(f'{name}: {error}', file=sys.stderr)
-        code = 2
+        code, failed = 2, True
     except KeyboardInterrupt:
-        code = 130
+        code, failed = 130, True
     engine = sys.modules.get('openmixup.engine.distributed')
     if engine is not None:
         engine.leave_processes(failed)  # here, where nothing refers to the run any more

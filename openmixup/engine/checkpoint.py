@@ -98,8 +98,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # torch raises many types for a damaged or a refused file
         reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 200)
         raise InputError(
-            f'checkpoint {path} cannot be read as tensors and plain data ({reason}): it is no checkpoint, damaged or '
-            'holds Python objects, which are never loaded; give a file that a training run or publish_model wrote.'
+            f'checkpoint {path} cannot be read as tensors and plain data ({reason}): give a file that a training '
+            'run or publish_model wrote; Python objects are never loaded.'
         ) from error
     if not isinstance(content, dict):
         raise InputError(f'checkpoint {path} holds a {type(content).__name__}: expected a dict.')

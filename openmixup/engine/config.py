@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,43 +85,47 @@ def load_config(
     except InputError:
         raise
     except Exception as error:  # a config is code and may raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        remedy = ''
-        told: BaseException = error
-        if reason.startswith('Failed to import custom modules'):  # mmengine lists all of them, and all of sys.path
-            for _ in range(2):  # it wraps what the module raised twice
-                told = told.__context__ or told
-            reason = (str(told).strip().splitlines() or [type(told).__name__])[0]
-        if isinstance(told, ModuleNotFoundError):
-            remedy = '; run this in the folder of the module, or install it'
-        raise InputError(f'config {path} cannot be read ({type(told).__name__}: {reason}){remedy}.') from error
+        raise _unreadable(path, error) from error
     for key in [key for key in config if key.startswith('_')]:
         config.pop(key)  # helper variables of the file
     config.setdefault('default_scope', 'openmixup')
     if policy is not None:
         use_policy(config, policy)
     if data is not None:
-        for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            if config.get(part) is not None:
-                innermost(_section(_section(config, part), 'dataset', part))['root'] = data
+        for dataset in _data_sets(config):
+            dataset['root'] = data
     apply_options(config, options)
     if data is not None:
-        _refuse_folder(config, data)
+        for dataset in _data_sets(config):
+            _check_root(dataset, data)
     validate(config)
     return config
 
 
-def _refuse_folder(config: Config, data: str) -> None:
-    """Refuse ``data`` for data sets that are not read from a folder."""
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """Why the file of a config raised ``error``."""
+    told: BaseException = error
+    if str(error).startswith('Failed to import custom modules'):  # mmengine lists all of them, and all of sys.path
+        for _ in range(2):  # it wraps what the module raised twice
+            told = told.__context__ or told
+    reason = (str(told).strip().splitlines() or [type(told).__name__])[0]
+    remedy = '; run this in the folder of the module, or install it' if isinstance(told, ModuleNotFoundError) else ''
+    return InputError(f'config {path} cannot be read ({type(told).__name__}: {reason}){remedy}.')
+
+
+def _data_sets(config: Config) -> Iterator[Any]:
+    """The configs of all data sets, without wrappers around them."""
     for part in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        if config.get(part) is None:
-            continue
-        name = innermost(_section(_section(config, part), 'dataset', part)).get('type')
-        if not registry.DATASETS.knows(name):
-            continue
-        accepted = registry.accepted_arguments(registry.DATASETS.get(name))
-        if accepted is not None and 'root' not in accepted:
-            raise InputError(f'--data {data}: {name} is not read from a folder; leave --data out.')
+        if config.get(part) is not None:
+            yield innermost(_section(_section(config, part), 'dataset', part))
+
+
+def _check_root(dataset: Any, data: str) -> None:
+    """Refuse the folder ``data`` for a data set that is not read from one."""
+    name = dataset.get('type')
+    accepted = registry.accepted_arguments(registry.DATASETS.get(name)) if registry.DATASETS.knows(name) else None
+    if accepted is not None and 'root' not in accepted:
+        raise InputError(f'--data {data}: {name} is not read from a folder; leave --data out.')
 
 
 def use_policy(config: Config, policy: str) -> None:

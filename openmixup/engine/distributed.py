@@ -118,9 +118,10 @@ def leave_processes(failed: bool = False) -> None:
     Args:
         failed: only this process may end here; NCCL, which might wait for the others then, is left as it is.
     """
-    if dist.is_initialized() and not (failed and dist.get_backend() != 'gloo'):
-        gc.collect()  # the model's wrapper holds the group, and lies in cycles
-        dist.destroy_process_group()
+    if not dist.is_initialized() or (failed and dist.get_backend() != 'gloo'):
+        return
+    gc.collect()  # the model's wrapper holds the group, and lies in cycles
+    dist.destroy_process_group()
 
 
 def wrapper_options(given: Any, find_unused_parameters: bool) -> dict[str, Any]:

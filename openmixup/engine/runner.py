@@ -255,11 +255,13 @@ class Runner(MMEngineRunner):
         )
         # a run that went on from such a sum, which is the same on all ranks, would end at the log's next read
         losses = state.get('log', {}).get('sums', {}).get('loss')
-        if not finite(learner_of(self), gradients=unwatched) or not (losses is None or losses.isfinite()):
+        fault = '' if losses is None or losses.isfinite() else 'losses'
+        fault = fault if finite(learner_of(self), gradients=unwatched) else 'weights or gradients'
+        if fault:
             self.call_hook('on_bad_weights')
             raise InputError(
-                f'weights, gradients or losses are not finite at step {self.train_loop.iter}, so that {name} was not '
-                'written: lower the learning rate or clip gradients; earlier checkpoints are still there.'
+                f'{fault} are not finite at step {self.train_loop.iter}, so that {name} was not written: '
+                'lower the learning rate or clip gradients; earlier checkpoints are still there.'
             )
         if self.rank == 0:
             digest = write_checkpoint(state, path)

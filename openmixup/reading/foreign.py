@@ -195,8 +195,9 @@ def read_foreign(path: Path) -> tuple[Any, list[str]]:
     try:
         found = _read_archive(path, dropped) if is_archive(path) else _read_old(path, dropped)
     except Exception as error:  # a damaged pickle raises nearly anything
-        told = 'its form is not known' if isinstance(error, KeyError) else str(error)  # that is a number only
-        reason = printable((told.strip().splitlines() or [type(error).__name__])[0], 160)
+        reason = printable((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
+        if reason.isdecimal():  # a byte that is no operation of pickle
+            reason = 'it is damaged or of another form'
         raise InputError(
             f'{path} cannot be read as a file of torch.save ({reason}): fetch it again, or save its state_dict anew.'
         ) from error

@@ -59,7 +59,7 @@ def _refusal(text: str, path: Path) -> Refused:
         shown = ', '.join(printable(name) for name in names[:3])
         return Foreign(f'it asks for {shown}{" ..." if len(names) > 3 else ""}')
     said = _LAST_WORD.search(text)
-    return Refused(printable(said[1], 160).rstrip('. ') if said else 'its form is not known')
+    return Refused(printable(said[1], 160).rstrip('. ') if said else 'it is damaged or of another form')
 
 
 def plain(value: Any, convert: Callable[[Any], Any] = lambda value: value, most_bytes: float = math.inf) -> Any:

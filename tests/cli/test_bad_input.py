@@ -206,8 +206,10 @@ def test_what_is_no_checkpoint(capsys, tmp_path):
     assert 'no such file' in mistake(capsys, 'test', DIGITS, tmp_path / 'no.pth', *work)
     assert 'is a folder: give a file in it' in mistake(capsys, 'test', DIGITS, tmp_path, *work)
     (tmp_path / 'notes.md').write_text('# Notes')
-    assert 'it is no checkpoint' in mistake(capsys, 'test', DIGITS, tmp_path / 'notes.md', *work)
-    assert 'its form is not known' in mistake(
+    assert 'it is damaged or of another form): give a file' in mistake(
+        capsys, 'test', DIGITS, tmp_path / 'notes.md', *work
+    )
+    assert 'it is damaged or of another form' in mistake(
         capsys, 'import_weights', tmp_path / 'notes.md', tmp_path / 'x.safetensors'
     )
 
@@ -228,17 +230,20 @@ def test_keys_of_a_section_without_a_type_are_not_said_to_be_all(capsys):
     assert error.endswith("has no key 'deterministic'.")
 
 
-def test_a_module_of_a_config_that_is_elsewhere(capsys, tmp_path, monkeypatch):
+def test_a_module_of_a_config_that_is_elsewhere(capsys, tmp_path):
     (tmp_path / 'own.py').write_text("_base_ = []\ncustom_imports = dict(imports=['no_such_band'])\n")
     error = mistake(capsys, 'train', tmp_path / 'own.py')
+    assert "No module named 'no_such_band'); run this in the folder of the module, or install it" in error
+    assert 'sys.path' not in error
+
+
+def test_a_module_of_a_config_that_refuses_by_itself(capsys, tmp_path, monkeypatch):
     (tmp_path / 'fussy.py').write_text(
         "try:\n    {}['key']\nexcept KeyError:\n    raise ImportError('this plug-in needs numpy 9')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / 'own.py').write_text("_base_ = []\ncustom_imports = dict(imports=['fussy'])\n")
     assert '(ImportError: this plug-in needs numpy 9).' in mistake(capsys, 'train', tmp_path / 'own.py')
-    assert "No module named 'no_such_band'); run this in the folder of the module, or install it" in error
-    assert 'sys.path' not in error
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def test_a_file_that_does_not_fit_is_refused_in_one_sentence(made, match, file_o
 def test_other_mistakes_are_told_too(file_of, tmp_path):
     (tmp_path / 'text.pth').write_text('no weights')
     damaged = built(AutoMix(generator={'pretrained': str(tmp_path / 'text.pth')}))
-    with pytest.raises(InputError, match='pretrained=.*text.pth.*could not be read.*give an intact'):
+    with pytest.raises(InputError, match='pretrained=.*text.pth.*is damaged'):
         check_generator(damaged.teacher)
     with pytest.raises(InputError, match=r'AutoMix\(generator=dict\(pretrained=True\)\): expected the path'):
         AutoMix(generator={'pretrained': True})
