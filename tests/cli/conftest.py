@@ -1,18 +1,39 @@
-"""A machine of which nothing is to be said, and the command that looks at it."""
+"""What the tests of the commands share: a mistake and its sentence, a machine of which nothing is to be said."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from openmixup.analysis.doctor import limits, machine
+from openmixup.cli import run as run_command
 from openmixup.cli.doctor import main
 
 GIB = 2**30
+DIGITS = 'digits/resnet8_mixup_1xb50-30e_digits.py'
+
+
+def mistake(capsys, name: str, *argv: str) -> str:
+    with pytest.raises(SystemExit) as ended:
+        run_command(name, [str(argument) for argument in argv])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert '\n' not in error
+    assert 'Traceback' not in error
+    return error
+
+
+def jpeg(path: Path, size: tuple[int, int] = (40, 30)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(str(path))).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
 
 
 @pytest.fixture
